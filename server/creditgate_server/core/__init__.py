@@ -1,0 +1,1 @@
+"""The domain: commands, results, faults, prices, catalogs. Imports neither grpc nor redis."""

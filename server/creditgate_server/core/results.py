@@ -1,0 +1,271 @@
+"""What a ledger answers. Amounts are units, times milliseconds since 1970 in UTC."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from creditgate_server.core.commands import Job, Kind
+    from creditgate_server.core.prices import Price
+
+
+class Decision(enum.Enum):
+    """Whether a job may run, and why not; the denials in order of precedence."""
+
+    APPROVED = "approved"
+    UNPRICED_ACTION = "unpriced_action"
+    PRICE_CHANGED = "price_changed"
+    INSUFFICIENT_CREDITS = "insufficient_credits"
+
+
+class HoldState(enum.Enum):
+    """Where a hold stands. The values are the letters in the store's records."""
+
+    OPEN = "O"
+    SETTLED = "S"
+    REFUNDED = "R"
+    EXPIRED = "E"
+
+
+class Verb(enum.Enum):
+    """What a ledger entry records."""
+
+    GRANT = "grant"
+    AUTHORIZE = "authorize"
+    EXTEND = "extend"
+    SETTLE = "settle"
+    REFUND = "refund"
+    CHARGE = "charge"
+    EXPIRE = "expire"
+    END_BUCKET = "end_bucket"
+    VOID_BUCKET = "void_bucket"
+    PAY_DEBT = "pay_debt"
+
+
+class Figure(enum.Enum):
+    """The figures of a bucket, between which credits move. The values are letters in ledger entries."""
+
+    GRANTED = "g"
+    AVAILABLE = "a"
+    HELD = "h"
+    SPENT = "s"
+    EXPIRED = "e"
+    VOIDED = "v"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What an account has over all buckets, and the number of its last change."""
+
+    seq: int
+    available: int
+    held: int
+    debt: int
+    as_of_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """granted = available + held + spent + expired + voided, at every moment."""
+
+    bucket_id: str
+    period: int
+    kind: Kind
+    granted: int
+    available: int
+    held: int
+    spent: int
+    expired: int
+    voided: int
+    ends_ms: int | None
+    granted_ms: int
+    ended: bool
+    actions: tuple[str, ...]
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The part of a hold from one bucket in one period; held = amount - charged - returned."""
+
+    bucket_id: str
+    period: int
+    kind: Kind
+    amount: int
+    charged: int
+    returned: int
+    refunded: int
+
+    @property
+    def held(self) -> int:
+        """What is still set aside."""
+        return self.amount - self.charged - self.returned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Credits set aside for one job. `charged` includes `overdrawn`; refunds are not subtracted."""
+
+    account_id: str
+    hold_id: str
+    member_id: str
+    job: Job
+    state: HoldState
+    amount: int
+    held: int
+    charged: int
+    refunded: int
+    overdrawn: int
+    authorized_ms: int
+    deadline_ms: int
+    ended_ms: int | None
+    settled_late: bool
+    price: Price
+    catalog_version: str
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorized:
+    """Answers Authorize and Charge. `hold` is set when approved, `missing` when credits were lacking."""
+
+    decision: Decision
+    amount: int
+    hold: Hold | None
+    missing: int
+    replayed: bool
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extended:
+    """Answers Extend; denied only for a raise, and then the hold is as it was."""
+
+    decision: Decision
+    hold: Hold
+    missing: int
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Answers Settle: what this settle charged, could not charge, and returned."""
+
+    charged: int
+    shortfall: int
+    returned: int
+    late: bool
+    hold: Hold
+    replayed: bool
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refunded:
+    """Answers Refund: what this refund gave back."""
+
+    refunded: int
+    hold: Hold
+    replayed: bool
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """Answers Expire: what went back, None when the hold was not due or had ended."""
+
+    returned: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldPage:
+    """Some open holds; `cursor` is "" when there are no more."""
+
+    holds: tuple[Hold, ...]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """Every bucket, in burn-down order, those with nothing available after the others."""
+
+    totals: Totals
+    buckets: tuple[Bucket, ...]
+    payable: int
+    open_holds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """An account's settings and totals."""
+
+    account_id: str
+    zone: str
+    created_ms: int
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountPut:
+    """Answers PutAccount."""
+
+    account: Account
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """Answers Grant: the bucket as it stands now."""
+
+    bucket: Bucket
+    replayed: bool
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voided:
+    """Answers VoidBucket: the bucket as it stands now."""
+
+    bucket: Bucket
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Credits that went from one figure of a bucket to another."""
+
+    bucket_id: str
+    period: int
+    kind: Kind
+    source: Figure
+    target: Figure
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """One change of one account; `available`, `held` and `debt` are the totals after it."""
+
+    seq: int
+    at_ms: int
+    verb: Verb
+    hold_id: str
+    operation_id: str
+    member_id: str
+    action: str
+    model: str
+    moves: tuple[Move, ...]
+    debt_change: int
+    available: int
+    held: int
+    debt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerPage:
+    """Some entries, the latest first; `cursor` is "" when there are no earlier ones."""
+
+    entries: tuple[LedgerEntry, ...]
+    cursor: str
