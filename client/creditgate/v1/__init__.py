@@ -1,0 +1,1 @@
+"""The contract, generated from `protos/creditgate/v1` by `protos/generate`."""
