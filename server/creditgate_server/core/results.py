@@ -85,6 +85,12 @@ class Bucket:
     actions: tuple[str, ...]
     models: tuple[str, ...]
 
+    def pays(self, *, action: str, model: str) -> bool:
+        """Whether it may pay a job of this action and model; "" is any."""
+        return (not action or not self.actions or action in self.actions) and (
+            not model or not self.models or model in self.models
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:

@@ -1,0 +1,48 @@
+-- Move the deadline of an open hold to `ttl_ms` from now, and raise its total if asked. All or nothing.
+--   KEYS     1 account  2 deadlines  3 ledger  4 closed
+--   ARGV     1 account_id  2 clock  3 ranks  4 hold_id  5 on_failed  6 compensation_ms  7 fingerprint
+--            8 ttl_ms ('' is that of Authorize)  9 amount ('' is none)  10 quantity ('' is none)
+--   reply    { outcome, seq, available, held, debt, now_ms, hold, missing }
+--            of a hold that has ended: { outcome, …, charged, refunded }
+--   outcome  account_not_found | hold_not_found | hold_settled | hold_refunded | hold_expired | amount_overflow
+--            | insufficient_credits | approved
+local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local account_id, clock, ranks, hold_id, on_failed, compensation_ms, fingerprint = unpack(ARGV, 1, 7)
+local ttl_ms, amount, quantity = unpack(ARGV, 8, 10)
+
+-- Decide. Nothing is written but by `answer`.
+local a = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, hold_id)
+if a == nil then
+  return { 'account_not_found' }
+end
+local hold = find_hold(a, hold_id)
+if hold == nil then
+  return answer(a, 'hold_not_found')
+end
+expire_if_due(a, hold, on_failed, tonumber(compensation_ms))
+if hold.state ~= 'O' then
+  return answer(a, ENDED[hold.state], text(hold.charged), text(hold.refunded))
+end
+local total = hold.amount
+if amount ~= '' then
+  total = tonumber(amount)
+elseif quantity ~= '' then
+  total = rated(hold.price, tonumber(quantity))
+  if total == nil then
+    return answer(a, 'amount_overflow')
+  end
+end
+local raise = math.max(0, total - hold.amount)
+local picks, got = find_credits(a, raise, hold.action, hold.model)
+if got < raise then
+  return answer(a, 'insufficient_credits', hold.record, text(raise - got))
+end
+
+-- What follows must succeed.
+local ttl = ttl_ms == '' and hold.ttl or tonumber(ttl_ms)
+hold.deadline = math.max(hold.deadline, math.min(a.now + ttl, hold.authorized + hold.life))
+hold.amount = hold.amount + raise
+take(a, hold, picks, 'h')
+record(a, 'extend', hold)
+save_hold(a, hold)
+return answer(a, 'approved', hold.record, '0')

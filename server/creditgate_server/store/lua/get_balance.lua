@@ -1,0 +1,33 @@
+-- Show every row: those with something available in burn-down order, then the others, the oldest first.
+--   KEYS     1 account  2 deadlines  3 ledger  4 closed
+--   ARGV     1 account_id  2 clock  3 ranks
+--   reply    { outcome, seq, available, held, debt, now_ms, open_holds, row, record, row, record, … }
+--   outcome  account_not_found | balance
+local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local account_id, clock, ranks = unpack(ARGV, 1, 3)
+
+-- Decide. Nothing is written but by `answer`.
+local a = open_account(account, deadlines, ledger, closed, account_id, clock, ranks)
+if a == nil then
+  return { 'account_not_found' }
+end
+local reply = answer(a, 'balance', text(a.open))
+local shown, rows, fields = {}, {}, {}
+for _, list in ipairs({ a.order, list_of(a, 'rows') }) do
+  for name in string.gmatch(list, '%S+') do
+    if not shown[name] then
+      shown[name] = true
+      rows[#rows + 1] = name
+      fields[#fields + 1] = 'b:' .. name
+    end
+  end
+end
+-- In pieces: `unpack` takes some thousands of values at most.
+for first = 1, #rows, 1000 do
+  local last = math.min(first + 999, #rows)
+  for i, found in ipairs(redis.call('HMGET', account, unpack(fields, first, last))) do
+    reply[#reply + 1] = rows[first + i - 1]
+    reply[#reply + 1] = found
+  end
+end
+return reply

@@ -1,0 +1,31 @@
+-- Show entries of an account, the latest first: each names the one before it, so that others cost nothing.
+--   flags    no-writes
+--   KEYS     1 account  2 ledger
+--   ARGV     1 account_id  2 cursor ('' is the latest)  3 count
+--   reply    { outcome, cursor ('' is the end), entry, entry, … }, an entry being { field, value, … }
+--   outcome  account_not_found | not_a_cursor | entries
+local account, ledger = KEYS[1], KEYS[2]
+local account_id, cursor, count = unpack(ARGV, 1, 3)
+
+local state = redis.call('HGET', account, 'state')
+if not state then
+  return { 'account_not_found' }
+end
+if cursor == '' then
+  cursor = string.match(state, '(%S+)$')
+end
+local reply = { 'entries', '' }
+for _ = 1, tonumber(count) do
+  local found = cursor ~= '0-0' and redis.call('XRANGE', ledger, cursor, cursor)[1]
+  if not found then
+    return reply
+  end
+  if found[2][2] ~= account_id then
+    return { 'not_a_cursor' }
+  end
+  reply[#reply + 1] = found[2]
+  -- `account` and `prev` are the first two fields of every entry.
+  cursor = found[2][4]
+end
+reply[2] = cursor == '0-0' and '' or cursor
+return reply

@@ -1,0 +1,68 @@
+-- Give back what an open hold has set aside, or up to what a settled hold has taken.
+--   flags    allow-oom
+--   KEYS     1 account  2 deadlines  3 ledger  4 closed
+--   ARGV     1 account_id  2 clock  3 ranks  4 hold_id  5 on_failed  6 compensation_ms  7 fingerprint
+--            8 operation_id ('' is the one full refund)  9 amount ('' is all)  10 policy (of credits whose row has ended)
+--   reply    { outcome, seq, available, held, debt, now_ms, refunded, hold, replayed }
+--            hold_refunded: { outcome, …, charged, refunded }; refund_exceeds_charge: { outcome, …, refundable }
+--   outcome  account_not_found | hold_not_found | id_reused | hold_open | hold_refunded | too_many_operations
+--            | refund_exceeds_charge | refunded
+local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local account_id, clock, ranks, hold_id, on_failed, compensation_ms, fingerprint = unpack(ARGV, 1, 7)
+local operation_id, amount, policy = unpack(ARGV, 8, 10)
+
+-- Decide. Nothing is written but by `answer`.
+local a = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, hold_id)
+if a == nil then
+  return { 'account_not_found' }
+end
+local hold = find_hold(a, hold_id)
+if hold == nil then
+  return answer(a, 'hold_not_found')
+end
+expire_if_due(a, hold, on_failed, tonumber(compensation_ms))
+local earlier = find_operation(hold, operation_id, 'r')
+if earlier ~= nil and earlier.fingerprint == fingerprint then
+  return answer(a, 'refunded', earlier.charged, hold.record, '1')
+end
+if earlier ~= nil and operation_id ~= '' then
+  return answer(a, 'id_reused')
+end
+local open = hold.state == 'O'
+if open and amount ~= '' then
+  return answer(a, 'hold_open')
+end
+local refundable = open and held_in(hold) or hold.charged - hold.refunded
+if refundable == 0 and hold.state == 'E' then
+  return answer(a, 'refunded', '0', hold.record, '0')
+end
+if refundable == 0 and hold.state == 'R' then
+  return answer(a, 'hold_refunded', text(hold.charged), text(hold.refunded))
+end
+if is_full(hold) then
+  return answer(a, 'too_many_operations')
+end
+local n = amount == '' and refundable or tonumber(amount)
+if n > refundable then
+  return answer(a, 'refund_exceeds_charge', text(refundable))
+end
+
+-- What follows must succeed.
+local owed, paid = 0, 0
+if open then
+  owed = give_back(a, hold, 'h', n, policy)
+  end_hold(a, hold, 'R')
+else
+  local overdrawn = math.min(n, hold.overdrawn - hold.overdrawn_back)
+  paid = math.min(overdrawn, a.debt)
+  a.debt = a.debt - paid
+  hold.overdrawn_back = hold.overdrawn_back + overdrawn
+  hold.refunded = hold.refunded + n
+  -- What credits that arrived since have paid of it cannot be undone there: it is made good.
+  owed = overdrawn - paid + give_back(a, hold, 's', n - overdrawn, policy)
+end
+compensate(a, owed, tonumber(compensation_ms))
+record(a, 'refund', hold, operation_id, -paid)
+add_operation(hold, operation_id, 'r', fingerprint, n, 0, 0, '0')
+save_hold(a, hold)
+return answer(a, 'refunded', text(n), hold.record, '0')

@@ -1,0 +1,85 @@
+-- Take what was delivered and return the rest.
+--   flags    allow-oom
+--   KEYS     1 account  2 deadlines  3 ledger  4 closed
+--   ARGV     1 account_id  2 clock  3 ranks  4 hold_id  5 on_failed  6 compensation_ms  7 fingerprint
+--            8 operation_id ('' is the one final settle)  9 amount ('' is none)  10 quantity ('' is none)  11 partial
+--   reply    { outcome, seq, available, held, debt, now_ms, charged, shortfall, returned, late, hold, replayed }
+--            of a hold that has ended: { outcome, …, charged, refunded }; amount_exceeds_hold: { outcome, …, held }
+--   outcome  account_not_found | hold_not_found | id_reused | hold_settled | hold_refunded | hold_expired
+--            | too_many_operations | amount_overflow | amount_exceeds_hold | settled
+local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local account_id, clock, ranks, hold_id, on_failed, compensation_ms, fingerprint = unpack(ARGV, 1, 7)
+local operation_id, amount, quantity, partial = unpack(ARGV, 8, 11)
+
+-- Decide. Nothing is written but by `answer`.
+local a = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, hold_id)
+if a == nil then
+  return { 'account_not_found' }
+end
+local hold = find_hold(a, hold_id)
+if hold == nil then
+  return answer(a, 'hold_not_found')
+end
+expire_if_due(a, hold, on_failed, tonumber(compensation_ms))
+local earlier = find_operation(hold, operation_id, 's')
+if earlier ~= nil and earlier.fingerprint == fingerprint then
+  return answer(a, 'settled', earlier.charged, earlier.shortfall, earlier.returned, earlier.late, hold.record, '1')
+end
+if earlier ~= nil and operation_id ~= '' then
+  return answer(a, 'id_reused')
+end
+local late = hold.state == 'E'
+if hold.state == 'S' or hold.state == 'R' or (late and hold.late_settle == 'reject') then
+  return answer(a, ENDED[hold.state], text(hold.charged), text(hold.refunded))
+end
+if is_full(hold) then
+  return answer(a, 'too_many_operations')
+end
+local held = late and 0 or held_in(hold)
+local delivered
+if amount ~= '' then
+  delivered = tonumber(amount)
+elseif quantity ~= '' then
+  delivered = rated(hold.price, tonumber(quantity))
+  if delivered == nil then
+    return answer(a, 'amount_overflow')
+  end
+elseif late then
+  delivered = math.max(0, hold.amount - hold.charged)
+else
+  delivered = held
+end
+if not late and delivered > held and hold.overage == 'reject' then
+  return answer(a, 'amount_exceeds_hold', text(held))
+end
+local from_hold = math.min(delivered, held)
+local beyond = delivered - from_hold
+local picks, drawn, overdrawn = {}, 0, 0
+if late or hold.overage == 'charge_available' or hold.overage == 'overdraft' then
+  picks, drawn = find_credits(a, math.min(beyond, a.available), hold.action, hold.model)
+end
+if hold.overage == 'overdraft' then
+  overdrawn = math.min(beyond - drawn, math.max(0, hold.limit - a.debt))
+end
+
+-- What follows must succeed.
+charge_held(a, hold, from_hold)
+take(a, hold, picks, 's')
+a.debt = a.debt + overdrawn
+hold.overdrawn = hold.overdrawn + overdrawn
+local charged = from_hold + drawn + overdrawn
+local shortfall = delivered - charged
+hold.charged = hold.charged + charged
+if late then
+  hold.late = '1'
+end
+local returned = 0
+if partial == '0' then
+  returned = held - from_hold
+  compensate(a, give_back(a, hold, 'h', returned, on_failed), tonumber(compensation_ms))
+  end_hold(a, hold, 'S')
+end
+record(a, 'settle', hold, operation_id, overdrawn)
+add_operation(hold, operation_id, 's', fingerprint, charged, shortfall, returned, late and '1' or '0')
+save_hold(a, hold)
+return answer(a, 'settled', text(charged), text(shortfall), text(returned), late and '1' or '0', hold.record, '0')

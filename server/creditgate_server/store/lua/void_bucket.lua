@@ -1,0 +1,22 @@
+-- Take back what is available in a row; what is held follows when it comes back.
+--   KEYS     1 account  2 deadlines  3 ledger  4 closed
+--   ARGV     1 account_id  2 clock  3 ranks  4 row
+--   reply    { outcome, seq, available, held, debt, now_ms, record }
+--   outcome  account_not_found | bucket_not_found | voided
+local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local account_id, clock, ranks, name = unpack(ARGV, 1, 4)
+
+-- Decide. Nothing is written but by `answer`.
+local a = open_account(account, deadlines, ledger, closed, account_id, clock, ranks)
+if a == nil then
+  return { 'account_not_found' }
+end
+local row = row_of(a, name)
+if row == nil then
+  return answer(a, 'bucket_not_found')
+end
+if row.status == 'L' then
+  end_row(a, row, 'v', 'V')
+  record(a, 'void_bucket')
+end
+return answer(a, 'voided', row_record(row))

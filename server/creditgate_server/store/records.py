@@ -1,0 +1,186 @@
+"""The records that scripts keep, read into words and written from them. Their form is in `prelude.lua`.
+
+Words stand with a space between, "*" is nothing: no id contains it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from creditgate_server.core.commands import Job, Kind, Terms
+from creditgate_server.core.prices import Price, Rounding
+from creditgate_server.core.results import (
+    Bucket,
+    Figure,
+    Hold,
+    HoldState,
+    LedgerEntry,
+    Move,
+    Slice,
+    Totals,
+    Verb,
+)
+
+
+def word(text: str) -> str:
+    """A word of a record."""
+    return text or "*"
+
+
+def unword(text: str) -> str:
+    """What the word stands for."""
+    return "" if text == "*" else text
+
+
+def names(items: Iterable[str]) -> str:
+    """A list of ids as one word."""
+    return ",".join(items) or "*"
+
+
+def _unnames(text: str) -> tuple[str, ...]:
+    return () if text == "*" else tuple(text.split(","))
+
+
+def terms_words(terms: Terms, job: Job, member_id: str) -> str:
+    """What is pinned to a hold, in the order of its record."""
+    price = terms.price
+    pinned = (
+        f"{price.flat}/{price.numerator}/{price.denominator}/{price.minimum}"
+        f"/{price.rounding.value}/{word(price.unit)}"
+    )
+    settings = ";".join(f"{name}={value}" for name, value in job.settings)
+    return (
+        f"{terms.ttl_ms} {terms.life_ms_max} {terms.overage.value} {terms.overdraft_limit}"
+        f" {terms.late_settle.value} {pinned} {job.action} {word(job.model)} {job.quantity}"
+        f" {word(settings)} {word(member_id)} {word(terms.catalog_version)}"
+    )
+
+
+def read_totals(words: Sequence[str]) -> Totals:
+    """Seq, available, held, debt and the time, as every reply about an account begins."""
+    seq, available, held, debt, now_ms = map(int, words)
+    return Totals(seq=seq, available=available, held=held, debt=debt, as_of_ms=now_ms)
+
+
+def _row_name(name: str) -> tuple[str, int]:
+    """The id and the period of a row; a period stands after "#"."""
+    bucket_id, _, period = name.partition("#")
+    return bucket_id, int(period or 0)
+
+
+def read_row(name: str, record: str) -> Bucket:
+    """A bucket in one period."""
+    kind, granted, available, held, spent, expired, voided, ends, created, status, actions, models = (
+        record.split(" ")
+    )
+    bucket_id, period = _row_name(name)
+    return Bucket(
+        bucket_id=bucket_id,
+        period=period,
+        kind=Kind(kind),
+        granted=int(granted),
+        available=int(available),
+        held=int(held),
+        spent=int(spent),
+        expired=int(expired),
+        voided=int(voided),
+        ends_ms=int(ends) or None,
+        granted_ms=int(created),
+        ended=status != "L",
+        actions=_unnames(actions),
+        models=_unnames(models),
+    )
+
+
+def _read_slice(text: str) -> Slice:
+    kind, amount, charged, returned, refunded, name = text.split("/", 5)
+    bucket_id, period = _row_name(name)
+    return Slice(
+        bucket_id=bucket_id,
+        period=period,
+        kind=Kind(kind),
+        amount=int(amount),
+        charged=int(charged),
+        returned=int(returned),
+        refunded=int(refunded),
+    )
+
+
+def read_hold(account_id: str, hold_id: str, record: str) -> Hold:
+    """A hold, open or ended."""
+    (
+        *(state, amount, charged, refunded, overdrawn, _overdrawn_back, deadline, ended, late),
+        *(_fingerprint, _first_amount, authorized),
+        *(_ttl, _life, _overage, _limit, _late_settle, price, action, model, quantity, settings),
+        *(member, catalog, slice_words, _operations),
+    ) = record.split(" ")
+    flat, numerator, denominator, minimum, rounding, unit = price.split("/")
+    slices = tuple(map(_read_slice, _unnames(slice_words)))
+    return Hold(
+        account_id=account_id,
+        hold_id=hold_id,
+        member_id=unword(member),
+        job=Job(
+            action=action,
+            model=unword(model),
+            quantity=int(quantity),
+            settings=tuple(
+                (name, value)
+                for name, _, value in (
+                    pair.partition("=") for pair in unword(settings).split(";") if pair
+                )
+            ),
+        ),
+        state=HoldState(state),
+        amount=int(amount),
+        held=sum(part.held for part in slices),
+        charged=int(charged),
+        refunded=int(refunded),
+        overdrawn=int(overdrawn),
+        authorized_ms=int(authorized),
+        deadline_ms=int(deadline),
+        ended_ms=int(ended) or None,
+        settled_late=late == "1",
+        price=Price(
+            flat=int(flat),
+            numerator=int(numerator),
+            denominator=int(denominator),
+            minimum=int(minimum),
+            rounding=Rounding(rounding),
+            unit=unword(unit),
+        ),
+        catalog_version=unword(catalog),
+        slices=slices,
+    )
+
+
+def _read_move(text: str) -> Move:
+    figures, amount, kind, name = text.split("/", 3)
+    bucket_id, period = _row_name(name)
+    return Move(
+        bucket_id=bucket_id,
+        period=period,
+        kind=Kind(kind),
+        source=Figure(figures[0]),
+        target=Figure(figures[1]),
+        amount=int(amount),
+    )
+
+
+def read_entry(words: Sequence[str]) -> LedgerEntry:
+    """An entry of the ledger, from the fields and values of the stream."""
+    said = dict(zip(words[::2], words[1::2], strict=True))
+    available, held, debt = map(int, said["after"].split(" "))
+    return LedgerEntry(
+        seq=int(said["seq"]),
+        at_ms=int(said["at"]),
+        verb=Verb(said["verb"]),
+        hold_id=unword(said["hold"]),
+        operation_id=unword(said["operation"]),
+        member_id=unword(said["member"]),
+        action=unword(said["action"]),
+        model=unword(said["model"]),
+        moves=tuple(map(_read_move, _unnames(said["moves"]))),
+        debt_change=int(said["debt"]),
+        available=available,
+        held=held,
+        debt=debt,
+    )

@@ -1,0 +1,156 @@
+"""The ledger on Redis or Valkey: one command is one script, one round trip, one atomic step."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from creditgate_server.core.commands import Command, Expire, ReplyT, Rules
+from creditgate_server.core.faults import CreditOutcome, Fault, Reason
+from creditgate_server.store.keys import PARTITIONS_DEFAULT, STORE, Keys
+from creditgate_server.store.link import Link, StoreError
+from creditgate_server.store.script import Script, script
+from creditgate_server.store.verbs import VERBS, Verb
+
+LAYOUT = "1"
+"""The form of keys and records. A store of another layout is refused."""
+
+_LIST_DUE = script("list_due")
+
+
+class StoreMismatch(Exception):
+    """The store was created in another form than this server was told to use. The message says which."""
+
+
+class RedisLedger:
+    """Implements `core.ledger.Ledger`. Any number of them, in any number of sidecars, may share a store.
+
+    `clock`, for tests and developer mode only, gives the time in ms that scripts use in place of
+    the store's.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        keys: Keys,
+        *,
+        clock: Callable[[], int] | None = None,
+        verbs: dict[type[Command[Any]], Verb] = VERBS,
+    ) -> None:
+        self._link = link
+        self._keys = keys
+        self._clock = clock
+        self._verbs = verbs
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        partitions: int | None = None,
+        clock: Callable[[], int] | None = None,
+        verbs: dict[type[Command[Any]], Verb] = VERBS,
+        **link_options: Any,
+    ) -> "RedisLedger":
+        """Connect, and create the store if it is empty.
+
+        `partitions` counts only then (default 64); for a store that exists it must be None or what
+        it was created with. Raises `StoreError` and `StoreMismatch`.
+        """
+        link = await Link.open(url, scripts=all_scripts(verbs), **link_options)
+        try:
+            return cls(link, await _identify(link, partitions), clock=clock, verbs=verbs)
+        except BaseException:
+            await link.close()
+            raise
+
+    @property
+    def link(self) -> Link:
+        """The way to the store, for checks of the store itself."""
+        return self._link
+
+    async def run(self, command: Command[ReplyT]) -> ReplyT:
+        """Run one command; see `core.ledger.Ledger.run`."""
+        verb = self._verbs[type(command)]
+        try:
+            reply = await self._send(verb, command)
+        except StoreError as error:
+            raise _unavailable(error) from error
+        return self._read(verb, command, reply)
+
+    async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any | Fault]:
+        """Run many in one write; see `core.ledger.Ledger.run_all`."""
+        sent = [(command, verb := self._verbs[type(command)], self._send(verb, command)) for command in commands]
+        answers: list[Any | Fault] = []
+        for command, verb, reply in sent:
+            try:
+                answers.append(self._read(verb, command, await reply))
+            except StoreError as error:
+                answers.append(_unavailable(error))
+            except Fault as fault:
+                answers.append(fault)
+        return answers
+
+    async def expire_due(self, rules: Rules, *, limit: int = 500) -> int:
+        """Return holds whose deadline has passed, up to `limit` of each partition; how many were found.
+
+        Any number of sidecars may do this at once: the script looks at each hold's state itself.
+        """
+        listed = [
+            self._link.evaluate(_LIST_DUE, [partition.deadlines], [self._now(), str(limit)])
+            for partition in self._keys.partitions
+        ]
+        due = []
+        for reply in listed:
+            for member in (await reply)[1:]:
+                account_id, _, hold_id = member.partition("/")
+                due.append(Expire(account_id=account_id, hold_id=hold_id, rules=rules))
+        await self.run_all(due)
+        return len(due)
+
+    async def close(self) -> None:
+        """Let go of the connection; what was sent is answered first."""
+        await self._link.close()
+
+    def _now(self) -> str:
+        return "" if self._clock is None else str(self._clock())
+
+    def _send(self, verb: Verb, command: Command[Any]) -> Any:
+        partition = self._keys.partition_of(command.account_id)
+        keys = verb.keys(partition, command.account_id)
+        return self._link.evaluate(verb.script, keys, verb.arguments(command, self._now()))
+
+    def _read(self, verb: Verb, command: Command[Any], reply: Sequence[Any]) -> Any:
+        return verb.read(command, reply)
+
+
+def all_scripts(verbs: dict[type[Command[Any]], Verb]) -> list[Script]:
+    """Every script that a connection loads before it is used."""
+    return [_LIST_DUE, *(verb.script for verb in verbs.values())]
+
+
+async def _identify(link: Link, partitions: int | None) -> Keys:
+    """Read what the store is, or say what it shall be. The first of several sidecars wins."""
+    wanted = PARTITIONS_DEFAULT if partitions is None else partitions
+    keys = Keys(wanted)
+    await link.command("HSETNX", STORE, "layout", LAYOUT)
+    await link.command("HSETNX", STORE, "partitions", str(wanted))
+    layout, found = await link.command("HMGET", STORE, "layout", "partitions")
+    if layout != LAYOUT:
+        raise StoreMismatch(f"the store has layout {layout}, this server reads layout {LAYOUT}")
+    if int(found) == wanted:
+        return keys
+    if partitions is not None:
+        raise StoreMismatch(
+            f"the store was created with {found} partitions, not {partitions}: leave the setting out"
+        )
+    return Keys(int(found))
+
+
+def _unavailable(error: StoreError) -> Fault:
+    """The fault for a store that did not answer."""
+    if error.definite:
+        return Fault(Reason.STORE_UNAVAILABLE, "the store is not available; nothing changed, try again")
+    return Fault(
+        Reason.STORE_UNAVAILABLE,
+        "the store did not answer in time; send the same request again to learn what became of it",
+        outcome=CreditOutcome.UNKNOWN,
+    )

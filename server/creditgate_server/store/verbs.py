@@ -1,0 +1,403 @@
+"""Each command's way into its script and back: the arguments it sends, the reply it reads.
+
+A reply is parsed here, once; an outcome that is not known here raises, and nothing above sees a list.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from creditgate_server.core import commands as c
+from creditgate_server.core import results as r
+from creditgate_server.core.faults import Fault, Reason, invalid
+from creditgate_server.store import records
+from creditgate_server.store.keys import Partition
+from creditgate_server.store.script import Script, script
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A script with its arguments and its reply. `arguments` gets the command and the test clock's time."""
+
+    script: Script
+    keys: Callable[[Partition, str], list[str]]
+    arguments: Callable[[Any, str], list[str]]
+    read: Callable[[Any, Sequence[Any]], Any]
+
+
+def verb_of(command: c.Command[Any]) -> Verb:
+    """The verb of a command."""
+    return VERBS[type(command)]
+
+
+# Keys and arguments ---------------------------------------------------------------------------------
+
+
+def _all_keys(partition: Partition, account_id: str) -> list[str]:
+    return [
+        partition.account(account_id),
+        partition.deadlines,
+        partition.ledger,
+        partition.closed,
+    ]
+
+
+def _optional(figure: int | None) -> str:
+    return "" if figure is None else str(figure)
+
+
+def _hold_arguments(command: Any, clock: str) -> list[str]:
+    rules: c.Rules = command.rules
+    return [
+        command.account_id,
+        clock,
+        rules.ranks,
+        command.hold_id,
+        rules.on_failed.value,
+        str(rules.compensation_ms),
+    ]
+
+
+def _place_arguments(command: c.Authorize | c.Charge, clock: str) -> list[str]:
+    terms, job = command.terms, command.job
+    if terms is None:
+        figures = ["", _optional(command.max_amount), "0"]
+    else:
+        ttl_ms = command.ttl_ms if isinstance(command, c.Authorize) else None
+        lasts_ms = min(terms.ttl_ms if ttl_ms is None else ttl_ms, terms.life_ms_max)
+        figures = [str(terms.amount), _optional(command.max_amount), str(lasts_ms)]
+    return [
+        *_hold_arguments(command, clock),
+        command.fingerprint,
+        *figures,
+        job.action,
+        records.word(job.model),
+        "" if terms is None else records.terms_words(terms, job, command.member_id),
+    ]
+
+
+def _extend_arguments(command: c.Extend, clock: str) -> list[str]:
+    return [
+        *_hold_arguments(command, clock),
+        "",
+        _optional(command.ttl_ms),
+        _optional(command.amount),
+        _optional(command.quantity),
+    ]
+
+
+def _settle_arguments(command: c.Settle, clock: str) -> list[str]:
+    return [
+        *_hold_arguments(command, clock),
+        command.fingerprint,
+        command.operation_id,
+        _optional(command.amount),
+        _optional(command.quantity),
+        "1" if command.partial else "0",
+    ]
+
+
+def _refund_arguments(command: c.Refund, clock: str) -> list[str]:
+    rules = command.rules
+    policy = rules.on_cancelled if command.cancelled else rules.on_failed
+    return [
+        *_hold_arguments(command, clock),
+        command.fingerprint,
+        command.operation_id,
+        _optional(command.amount),
+        policy.value,
+    ]
+
+
+def _grant_arguments(command: c.Grant, clock: str) -> list[str]:
+    return [
+        command.account_id,
+        clock,
+        command.rules.ranks,
+        command.source_ref,
+        command.kind.value,
+        str(command.amount),
+        str(command.ends_ms or 0),
+        records.names(command.actions),
+        records.names(command.models),
+    ]
+
+
+# Replies --------------------------------------------------------------------------------------------
+
+_DENIALS = {
+    "unpriced_action": r.Decision.UNPRICED_ACTION,
+    "price_changed": r.Decision.PRICE_CHANGED,
+    "insufficient_credits": r.Decision.INSUFFICIENT_CREDITS,
+}
+
+_ENDED = {
+    "hold_settled": (Reason.HOLD_SETTLED, "is settled"),
+    "hold_refunded": (Reason.HOLD_REFUNDED, "was refunded"),
+    "hold_expired": (Reason.HOLD_EXPIRED, "has expired"),
+}
+
+
+def _fault(command: Any, reply: Sequence[Any]) -> Fault:
+    """The fault that a reply tells of. Figures that explain it stand after the totals."""
+    outcome, figures = reply[0], reply[6:]
+    account, hold = f"account {command.account_id!r}", f"hold {getattr(command, 'hold_id', '')!r}"
+    if outcome == "account_not_found":
+        return Fault(
+            Reason.ACCOUNT_NOT_FOUND,
+            f"there is no {account}: create it with PutAccount",
+            metadata={"account_id": command.account_id},
+        )
+    if outcome == "bucket_not_found":
+        return Fault(
+            Reason.BUCKET_NOT_FOUND,
+            f"{account} has no bucket {command.bucket_id!r}",
+            metadata={"bucket_id": command.bucket_id},
+        )
+    if outcome == "ends_in_the_past":
+        return invalid("ends_at", "must lie in the future")
+    if outcome == "not_a_cursor":
+        return invalid("page_token", "must come from the previous page of the same list")
+    if outcome == "amount_overflow":
+        return Fault(
+            Reason.AMOUNT_OVERFLOW,
+            f"{account}: a total would pass 2^53 - 1",
+            metadata={"account_id": command.account_id},
+        )
+    if outcome == "id_reused":
+        used = getattr(command, "operation_id", "") or getattr(command, "hold_id", "")
+        used = used or command.source_ref
+        return Fault(
+            Reason.ID_REUSED,
+            f"the id {used!r} was used with other content; nothing changed",
+            metadata={"id": used},
+        )
+    metadata = {"hold_id": command.hold_id}
+    if outcome == "hold_not_found":
+        return Fault(Reason.HOLD_NOT_FOUND, f"{account} has no {hold}", metadata=metadata)
+    if outcome == "hold_open":
+        message = f"{hold} is open and is refunded whole: leave amount unset, or settle what was delivered"
+        return Fault(Reason.HOLD_OPEN, message, metadata=metadata)
+    if outcome in _ENDED:
+        reason, became = _ENDED[outcome]
+        charged, refunded = figures
+        metadata |= {"charged": charged, "refunded": refunded}
+        message = f"{hold} {became}: charged {charged}, refunded {refunded}"
+        return Fault(reason, message, metadata=metadata)
+    if outcome == "amount_exceeds_hold":
+        metadata["held"] = figures[0]
+        message = f"{hold} has {figures[0]} set aside, and the catalog rejects more"
+        return Fault(Reason.AMOUNT_EXCEEDS_HOLD, message, metadata=metadata)
+    if outcome == "refund_exceeds_charge":
+        metadata["refundable"] = figures[0]
+        message = f"of {hold} {figures[0]} can still be refunded"
+        return Fault(Reason.REFUND_EXCEEDS_CHARGE, message, metadata=metadata)
+    if outcome == "too_many_operations":
+        metadata["limit"] = "100"
+        message = f"{hold} has 100 operations, no more are recorded"
+        return Fault(Reason.TOO_MANY_OPERATIONS, message, metadata=metadata)
+    raise ValueError(f"{type(command).__name__} got an unknown outcome {outcome!r}")
+
+
+def _expect(outcome: str, command: Any, reply: Sequence[Any]) -> Sequence[Any]:
+    """What stands after the totals when the outcome is the expected one; else raises the fault."""
+    if reply[0] != outcome:
+        raise _fault(command, reply)
+    return reply[6:]
+
+
+def _totals(reply: Sequence[Any]) -> r.Totals:
+    return records.read_totals(reply[1:6])
+
+
+def _hold(command: Any, record: str) -> r.Hold:
+    return records.read_hold(command.account_id, command.hold_id, record)
+
+
+def _read_place(command: c.Authorize | c.Charge, reply: Sequence[Any]) -> r.Authorized:
+    denial = _DENIALS.get(reply[0])
+    amount, hold, replayed, missing = (
+        _expect("approved", command, reply) if denial is None else reply[6:]
+    )
+    return r.Authorized(
+        decision=denial or r.Decision.APPROVED,
+        amount=int(amount),
+        hold=_hold(command, hold) if hold else None,
+        missing=int(missing),
+        replayed=replayed == "1",
+        totals=_totals(reply),
+    )
+
+
+def _read_extend(command: c.Extend, reply: Sequence[Any]) -> r.Extended:
+    denial = _DENIALS.get(reply[0])
+    hold, missing = _expect("approved", command, reply) if denial is None else reply[6:]
+    return r.Extended(
+        decision=denial or r.Decision.APPROVED,
+        hold=_hold(command, hold),
+        missing=int(missing),
+        totals=_totals(reply),
+    )
+
+
+def _read_settle(command: c.Settle, reply: Sequence[Any]) -> r.Settled:
+    charged, shortfall, returned, late, hold, replayed = _expect("settled", command, reply)
+    return r.Settled(
+        charged=int(charged),
+        shortfall=int(shortfall),
+        returned=int(returned),
+        late=late == "1",
+        hold=_hold(command, hold),
+        replayed=replayed == "1",
+        totals=_totals(reply),
+    )
+
+
+def _read_refund(command: c.Refund, reply: Sequence[Any]) -> r.Refunded:
+    refunded, hold, replayed = _expect("refunded", command, reply)
+    return r.Refunded(
+        refunded=int(refunded),
+        hold=_hold(command, hold),
+        replayed=replayed == "1",
+        totals=_totals(reply),
+    )
+
+
+def _read_expire(command: c.Expire, reply: Sequence[Any]) -> r.Expired:
+    if reply[0] == "not_due":
+        return r.Expired(returned=None)
+    (returned,) = _expect("expired", command, reply)
+    return r.Expired(returned=int(returned))
+
+
+def _read_get_hold(command: c.GetHold, reply: Sequence[Any]) -> r.Hold:
+    if reply[0] != "hold":
+        raise _fault(command, reply)
+    return _hold(command, reply[1])
+
+
+def _read_list_holds(command: c.ListHolds, reply: Sequence[Any]) -> r.HoldPage:
+    if reply[0] != "holds":
+        raise _fault(command, reply)
+    holds = zip(reply[2::2], reply[3::2], strict=True)
+    return r.HoldPage(
+        holds=tuple(
+            records.read_hold(command.account_id, hold_id, record) for hold_id, record in holds
+        ),
+        cursor=reply[1],
+    )
+
+
+def _read_balance(command: c.GetBalance, reply: Sequence[Any]) -> r.Balance:
+    open_holds, *rows = _expect("balance", command, reply)
+    buckets = tuple(map(records.read_row, rows[::2], rows[1::2]))
+    return r.Balance(
+        totals=_totals(reply),
+        buckets=buckets,
+        payable=sum(
+            bucket.available
+            for bucket in buckets
+            if bucket.pays(action=command.action, model=command.model)
+        ),
+        open_holds=int(open_holds),
+    )
+
+
+def _read_account(command: Any, reply: Sequence[Any]) -> r.Account:
+    zone, created_ms = reply[6:]
+    return r.Account(
+        account_id=command.account_id,
+        zone=zone,
+        created_ms=int(created_ms),
+        totals=_totals(reply),
+    )
+
+
+def _read_put_account(command: c.PutAccount, reply: Sequence[Any]) -> r.AccountPut:
+    created = reply[0] == "created"
+    if not created:
+        _expect("updated", command, reply)
+    return r.AccountPut(account=_read_account(command, reply), created=created)
+
+
+def _read_get_account(command: c.GetAccount, reply: Sequence[Any]) -> r.Account:
+    _expect("account", command, reply)
+    return _read_account(command, reply)
+
+
+def _read_grant(command: c.Grant, reply: Sequence[Any]) -> r.Granted:
+    record, replayed = _expect("granted", command, reply)
+    return r.Granted(
+        bucket=records.read_row(command.source_ref, record),
+        replayed=replayed == "1",
+        totals=_totals(reply),
+    )
+
+
+def _read_void(command: c.VoidBucket, reply: Sequence[Any]) -> r.Voided:
+    (record,) = _expect("voided", command, reply)
+    return r.Voided(bucket=records.read_row(command.bucket_id, record), totals=_totals(reply))
+
+
+def _read_ledger(command: c.ListLedger, reply: Sequence[Any]) -> r.LedgerPage:
+    if reply[0] != "entries":
+        raise _fault(command, reply)
+    return r.LedgerPage(entries=tuple(map(records.read_entry, reply[2:])), cursor=reply[1])
+
+
+VERBS: dict[type[c.Command[Any]], Verb] = {
+    c.Authorize: Verb(script("authorize"), _all_keys, _place_arguments, _read_place),
+    c.Charge: Verb(script("charge"), _all_keys, _place_arguments, _read_place),
+    c.Extend: Verb(script("extend"), _all_keys, _extend_arguments, _read_extend),
+    c.Settle: Verb(script("settle"), _all_keys, _settle_arguments, _read_settle),
+    c.Refund: Verb(script("refund"), _all_keys, _refund_arguments, _read_refund),
+    c.Expire: Verb(script("expire"), _all_keys, _hold_arguments, _read_expire),
+    c.GetHold: Verb(
+        script("get_hold"),
+        lambda partition, account_id: [partition.account(account_id), partition.closed],
+        lambda command, _clock: [command.account_id, command.hold_id],
+        _read_get_hold,
+    ),
+    c.ListHolds: Verb(
+        script("list_holds"),
+        lambda partition, account_id: [partition.account(account_id)],
+        lambda command, _clock: [command.cursor, str(command.limit)],
+        _read_list_holds,
+    ),
+    c.GetBalance: Verb(
+        script("get_balance"),
+        _all_keys,
+        lambda command, clock: [command.account_id, clock, command.rules.ranks],
+        _read_balance,
+    ),
+    c.PutAccount: Verb(
+        script("put_account"),
+        _all_keys,
+        lambda command, clock: [command.account_id, clock, command.zone],
+        _read_put_account,
+    ),
+    c.GetAccount: Verb(
+        script("get_account"),
+        _all_keys,
+        lambda command, clock: [command.account_id, clock],
+        _read_get_account,
+    ),
+    c.Grant: Verb(script("grant"), _all_keys, _grant_arguments, _read_grant),
+    c.VoidBucket: Verb(
+        script("void_bucket"),
+        _all_keys,
+        lambda command, clock: [
+            command.account_id,
+            clock,
+            command.rules.ranks,
+            command.bucket_id,
+        ],
+        _read_void,
+    ),
+    c.ListLedger: Verb(
+        script("list_ledger"),
+        lambda partition, account_id: [partition.account(account_id), partition.ledger],
+        lambda command, _clock: [command.account_id, command.cursor, str(command.limit)],
+        _read_ledger,
+    ),
+}
