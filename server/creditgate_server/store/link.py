@@ -186,7 +186,7 @@ class Link:
                 if str(error) != self._reason:
                     self._reason = str(error)
                     _log.warning("%s", error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - logged with its trace
                 # A defect, but never one that ends the attempts.
                 self._reason = type(error).__name__
                 _log.exception("defect while connecting to the store")
