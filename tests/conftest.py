@@ -1,0 +1,15 @@
+"""What all tests share: one embedded store for the whole run."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from creditgate_server.store import embedded
+
+
+@pytest.fixture(scope="session")
+def store_url() -> Iterator[str]:
+    """A store of our own. Without one the run fails: nothing is skipped."""
+    store = embedded.start(None)
+    yield store.url
+    store.stop()

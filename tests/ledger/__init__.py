@@ -1,0 +1,1 @@
+"""What the ledger answers, case by case, on the model and on the real store alike."""

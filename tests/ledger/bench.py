@@ -1,0 +1,319 @@
+"""The bench on which a ledger is tried: an account of its own, a clock that stands still, an auditor."""
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from creditgate_server.core import commands as c
+from creditgate_server.core import results as r
+from creditgate_server.core.commands import Kind, LateSettle, Overage
+from creditgate_server.core.faults import CreditOutcome, Fault, Reason
+from creditgate_server.core.ledger import Ledger
+from creditgate_server.core.prices import Price
+from creditgate_server.core.results import Figure
+from tests.model import Model
+
+START_MS = 1_800_000_000_000
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+
+TTL_MS = 10 * MINUTE_MS
+LIFE_MS = 60 * MINUTE_MS
+
+IMAGE = c.Job(action="image.generate")
+VIDEO = c.Job(action="video.generate", model="tall")
+
+RULES = c.Rules(ranks="1234560")
+"""Free, subscription, add-on, top-up, promotional, referral; compensation before all."""
+
+
+def terms(price: int | Price, *, quantity: int = 1, **changes: Any) -> c.Terms:
+    """The terms of a job at a price per unit (or at a whole number of credits per unit)."""
+    line = Price(numerator=price) if isinstance(price, int) else price
+    plain = c.Terms(
+        price=line,
+        amount=line.of(quantity),
+        ttl_ms=TTL_MS,
+        life_ms_max=LIFE_MS,
+        overage=Overage.CAP,
+        overdraft_limit=0,
+        late_settle=LateSettle.RECHARGE,
+        catalog_version="v1",
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+@contextlib.contextmanager
+def refused(reason: Reason, **metadata: str) -> Iterator[None]:
+    """The block is refused for this reason, with this metadata, and is known not to be applied."""
+    with pytest.raises(Fault) as caught:
+        yield
+    assert (caught.value.reason, caught.value.metadata) == (reason, metadata)
+    assert caught.value.outcome is CreditOutcome.NOT_APPLIED
+
+
+@dataclasses.dataclass
+class Ask:
+    """Makes the commands of one account."""
+
+    account_id: str
+    rules: c.Rules = RULES
+
+    def put(self, **changes: Any) -> c.PutAccount:
+        return c.PutAccount(account_id=self.account_id, **changes)
+
+    def grant(
+        self, source_ref: str, amount: int, kind: Kind = Kind.TOP_UP, **changes: Any
+    ) -> c.Grant:
+        return c.Grant(
+            account_id=self.account_id,
+            source_ref=source_ref,
+            kind=kind,
+            amount=amount,
+            rules=self.rules,
+            **changes,
+        )
+
+    def void(self, bucket_id: str) -> c.VoidBucket:
+        return c.VoidBucket(account_id=self.account_id, bucket_id=bucket_id, rules=self.rules)
+
+    def authorize(
+        self, hold_id: str, price: int | c.Terms | None, job: c.Job = IMAGE, **changes: Any
+    ) -> c.Authorize:
+        return c.Authorize(
+            account_id=self.account_id,
+            hold_id=hold_id,
+            job=job,
+            terms=terms(price) if isinstance(price, int) else price,
+            rules=self.rules,
+            **changes,
+        )
+
+    def charge(
+        self, hold_id: str, price: int | c.Terms | None, job: c.Job = IMAGE, **changes: Any
+    ) -> c.Charge:
+        return c.Charge(
+            account_id=self.account_id,
+            hold_id=hold_id,
+            job=job,
+            terms=terms(price) if isinstance(price, int) else price,
+            rules=self.rules,
+            **changes,
+        )
+
+    def extend(self, hold_id: str, **changes: Any) -> c.Extend:
+        return c.Extend(account_id=self.account_id, hold_id=hold_id, rules=self.rules, **changes)
+
+    def settle(self, hold_id: str, amount: int | None = None, **changes: Any) -> c.Settle:
+        return c.Settle(
+            account_id=self.account_id,
+            hold_id=hold_id,
+            amount=amount,
+            rules=self.rules,
+            **changes,
+        )
+
+    def refund(self, hold_id: str, amount: int | None = None, **changes: Any) -> c.Refund:
+        return c.Refund(
+            account_id=self.account_id,
+            hold_id=hold_id,
+            amount=amount,
+            rules=self.rules,
+            **changes,
+        )
+
+    def expire(self, hold_id: str) -> c.Expire:
+        return c.Expire(account_id=self.account_id, hold_id=hold_id, rules=self.rules)
+
+    def hold(self, hold_id: str) -> c.GetHold:
+        return c.GetHold(account_id=self.account_id, hold_id=hold_id)
+
+    def account(self) -> c.GetAccount:
+        return c.GetAccount(account_id=self.account_id)
+
+    def balance(self, action: str = "", model: str = "") -> c.GetBalance:
+        return c.GetBalance(
+            account_id=self.account_id, action=action, model=model, rules=self.rules
+        )
+
+    def holds(self, limit: int = 1000, cursor: str = "") -> c.ListHolds:
+        return c.ListHolds(account_id=self.account_id, limit=limit, cursor=cursor)
+
+    def entries(self, limit: int = 1000, cursor: str = "") -> c.ListLedger:
+        return c.ListLedger(account_id=self.account_id, limit=limit, cursor=cursor)
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now_ms: int = START_MS) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """All that can be seen of an account: what two ledgers are compared by."""
+
+    balance: r.Balance
+    open_holds: tuple[r.Hold, ...]
+    entries: tuple[r.LedgerEntry, ...]
+
+
+class Bench:
+    """A ledger under test, with one account on it.
+
+    A store is tried beside a model that is asked the same: their answers must not differ.
+    """
+
+    def __init__(
+        self, ledger: Ledger, clock: Clock, *, account_id: str, beside: Model | None = None
+    ) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        self.beside = beside
+        self.ask = Ask(account_id)
+
+    @property
+    def now_ms(self) -> int:
+        return self.clock.now_ms
+
+    @now_ms.setter
+    def now_ms(self, now_ms: int) -> None:
+        self.clock.now_ms = now_ms
+        for model in (self.ledger, self.beside):
+            if isinstance(model, Model):
+                model.now_ms = now_ms
+
+    def advance(self, ms: int) -> None:
+        """Move the clock."""
+        self.now_ms += ms
+
+    async def run(self, command: c.Command[c.ReplyT]) -> c.ReplyT:
+        """Run one command."""
+        [reply] = await self.run_all(command)
+        answer: c.ReplyT = reply
+        return answer
+
+    async def run_all(self, *commands: c.Command[Any]) -> list[Any]:
+        """Run commands one after another, up to the first fault, which is raised."""
+        replies = []
+        for command in commands:
+            [reply] = await self.ledger.run_all([command])
+            if self.beside is not None:
+                [expected] = await self.beside.run_all([command])
+                if not isinstance(command, c.ListHolds | c.ListLedger):  # Pages are cut freely.
+                    assert seen(reply) == seen(expected), command
+            if isinstance(reply, Fault):
+                raise reply
+            replies.append(reply)
+        return replies
+
+    async def rows(self) -> dict[str, dict[str, int]]:
+        """The figures of each bucket that are not 0."""
+        balance = await self.run(self.ask.balance())
+        return {bucket.bucket_id: figures(bucket) for bucket in balance.buckets}
+
+    async def snapshot(self, *, source: Ledger | None = None) -> Snapshot:
+        """Read the whole account."""
+        ledger = source or self.ledger
+        return await snapshot(ledger, self.ask)
+
+    async def entries(self) -> tuple[r.LedgerEntry, ...]:
+        """The account's whole ledger, the first entry first."""
+        return (await self.snapshot()).entries
+
+    async def audit(self) -> None:
+        """Check what must be true of every account at every moment."""
+        whole = await self.snapshot()
+        audit(whole)
+        if self.beside is not None:
+            assert whole == await self.snapshot(source=self.beside)
+
+
+def seen(reply: Any) -> Any:
+    """What is compared of a reply: of a fault all but its text."""
+    if isinstance(reply, Fault):
+        return reply.reason, reply.metadata, reply.outcome
+    return reply
+
+
+def figures(bucket: r.Bucket) -> dict[str, int]:
+    """The figures of a bucket that are not 0."""
+    names = (figure.name.lower() for figure in Figure)
+    return {name: getattr(bucket, name) for name in names if getattr(bucket, name)}
+
+
+def moved(entry: r.LedgerEntry) -> list[str]:
+    """The moves of an entry as words: `pack: 3 available > held`."""
+    return [
+        f"{move.bucket_id}: {move.amount} {move.source.name.lower()} > {move.target.name.lower()}"
+        for move in entry.moves
+    ]
+
+
+async def snapshot(ledger: Ledger, ask: Ask) -> Snapshot:
+    """Read the whole account."""
+    balance = await ledger.run(ask.balance())
+    holds = await pages(ledger, ask.holds, lambda page: page.holds)
+    entries = await pages(ledger, ask.entries, lambda page: page.entries)
+    by_id = {hold.hold_id: hold for hold in holds}
+    return Snapshot(balance, tuple(by_id[key] for key in sorted(by_id)), tuple(reversed(entries)))
+
+
+async def pages(
+    ledger: Ledger,
+    ask: Callable[[int, str], c.Command[Any]],
+    items: Callable[[Any], Sequence[Any]],
+    limit: int = 1000,
+) -> list[Any]:
+    """Read all pages of a list."""
+    found: list[Any] = []
+    cursor = ""
+    while True:
+        page = await ledger.run(ask(limit, cursor))
+        found.extend(items(page))
+        cursor = page.cursor
+        if not cursor:
+            return found
+
+
+def audit(whole: Snapshot) -> None:
+    """Check what must be true of every account at every moment."""
+    totals, buckets = whole.balance.totals, whole.balance.buckets
+    for bucket in buckets:
+        parts = figures(bucket)
+        assert all(amount > 0 for amount in parts.values()), bucket
+        assert parts.pop("granted") == sum(parts.values()), bucket
+        assert not (bucket.ended and bucket.available), bucket
+    assert totals.available == sum(bucket.available for bucket in buckets)
+    assert totals.held == sum(bucket.held for bucket in buckets)
+    assert totals.held == sum(hold.held for hold in whole.open_holds)
+    assert whole.balance.open_holds == len(whole.open_holds)
+
+    folded: dict[str, dict[str, int]] = {}
+    debt = 0
+    for seq, entry in enumerate(whole.entries, start=1):
+        assert entry.seq == seq
+        for move in entry.moves:
+            row = folded.setdefault(move.bucket_id, dict.fromkeys(map(str, Figure), 0))
+            row[str(move.source)] += move.amount if move.source is Figure.GRANTED else -move.amount
+            row[str(move.target)] += move.amount
+        debt += entry.debt_change
+        assert entry.debt == debt >= 0
+        for figure, total in ((Figure.AVAILABLE, entry.available), (Figure.HELD, entry.held)):
+            assert total == sum(row[str(figure)] for row in folded.values()), entry
+    assert totals.seq == len(whole.entries)
+    assert totals.debt == debt
+    assert folded == {
+        bucket.bucket_id: {str(figure): getattr(bucket, figure.name.lower()) for figure in Figure}
+        for bucket in buckets
+    }
+    times = [entry.at_ms for entry in whole.entries]
+    assert all(before <= after for before, after in itertools.pairwise(times))
