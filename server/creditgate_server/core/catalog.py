@@ -1,6 +1,6 @@
 """What one operator sells, as data: kinds, packs, actions and prices (R47, R65).
 
-Everything is resolved: a price that equals the model's price stands here with the figures of the model.
+Everything is resolved: a price that equals the model's price has the figures of the model here.
 All amounts are units, 0 to `AMOUNT_MAX`; 1 credit is 10^decimals of them.
 """
 
@@ -36,7 +36,7 @@ class PricedSetting:
         return {value: Fraction(factor) for value, factor in self.factors.items()}
 
     def factor(self, settings: Mapping[str, str]) -> Fraction | None:
-        """The factor for a job's settings; None when the value is unknown, or missing without a default."""
+        """The factor for a job's settings; None for an unknown or missing value."""
         return self._fractions.get(settings.get(self.name, self.default_value))
 
 
@@ -60,7 +60,7 @@ class Tariff:
         return self._priced([Fraction(1) if factor is None else factor for factor in factors])
 
     def price(self, settings: Mapping[str, str]) -> Price | None:
-        """The price for a job's settings; None when one of them has no price. Others have no effect."""
+        """The price for a job's settings; None when one that matters has no factor."""
         if not self.settings:
             return self.base
         factors = []
@@ -105,9 +105,9 @@ class Action:
     hold: HoldTerms = HoldTerms()
 
     def tariff(self, model: str) -> Tariff | None:
-        """What the action costs with a model, "" for none; None when the catalog has no price for it.
+        """What the action costs with a model, "" for none; None when there is no price for it.
 
-        Where the price does not depend on the model, a model that the catalog does not know changes nothing.
+        Where the price does not depend on the model, an unknown one may be named.
         """
         return self.tariffs.get(model) or self.tariffs.get("")
 
@@ -128,7 +128,7 @@ class PricedAction:
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
-    """The catalog of one operator, whole and free of contradictions: readers refuse anything else."""
+    """The catalog of one operator, whole and free of contradictions: a reader sees to that."""
 
     name: str
     title: str
@@ -152,20 +152,23 @@ class Catalog:
     def terms(self, job: Job) -> Terms | None:
         """What a job costs, and how its hold lives.
 
-        None when the catalog has no price for the action, the model or the value of a setting: such a job
-        is denied, never free. A price of 0 is a price (R10).
+        None when the catalog has no price for the action, the model or the value of a setting: such
+        a job is denied, never free. A price of 0 is a price (R10).
 
         Raises the fault INVALID_FIELD `job.quantity` where the amount would pass `AMOUNT_MAX`.
         """
         action = self._by_name.get(job.action)
-        tariff = action and action.tariff(job.model)
-        price = tariff and tariff.price(dict(job.settings))
-        if action is None or price is None:
+        if action is None:
+            return None
+        tariff = action.tariff(job.model)
+        price = None if tariff is None else tariff.price(dict(job.settings))
+        if price is None:
             return None
         try:
             amount = price.of(job.quantity)
         except OverflowError:
-            raise faults.invalid("job.quantity", f"1 to {_quantity_max(price)} at this price") from None
+            most = _quantity_max(price)
+            raise faults.invalid("job.quantity", f"1 to {most} at this price") from None
         return Terms(
             price=price,
             amount=amount,
@@ -178,7 +181,7 @@ class Catalog:
         )
 
     def priced(self, action: str = "") -> Iterator[PricedAction]:
-        """The price list in the operator's order, or only one action's lines; none for an unknown one (R47)."""
+        """The price list in the operator's order (R47), or only one known action's part."""
         for known in self.actions:
             if action in {"", known.name}:
                 for model, tariff in known.tariffs.items():
@@ -198,5 +201,5 @@ class Catalog:
 
 
 def _quantity_max(price: Price) -> int:
-    """The largest quantity that has an amount; the numerator is above 0, else none would overflow."""
+    """The largest quantity that has an amount, for a price that can overflow: one with a rate."""
     return min(AMOUNT_MAX, (AMOUNT_MAX - price.flat) * price.denominator) // price.numerator
