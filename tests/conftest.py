@@ -6,6 +6,8 @@ import pytest
 
 from creditgate_server.store import embedded
 
+pytest.register_assert_rewrite("tests.ledger.bench")
+
 
 @pytest.fixture(scope="session")
 def store_url() -> Iterator[str]:
