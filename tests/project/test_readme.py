@@ -1,0 +1,154 @@
+"""What the README tells people to do works, and is what CI does.
+
+The line above each fence in sh or python says what becomes of it:
+
+  <!-- ci NAME -->        one line that `.ci/run` runs as it stands, in a fresh clone
+  <!-- run NAME -->       runs here, in the world of that name (see WORLDS)
+  <!-- compile -->        is only compiled
+  <!-- look: REASON -->   cannot be run, and why
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project.tree import ROOT, files, run
+
+WORLDS: dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]] = {}
+"""What the names of a block stand for, such as `job`, while it runs: a context manager for each."""
+
+FENCE = re.compile(r"^(.*)\n```(\w*)\n((?:.*\n)*?)```$", re.MULTILINE)
+MARK = re.compile(r"<!-- (ci|run|compile|look)(?::? (.+))? -->")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+PAGES = [path for path in files() if path.endswith(".md")]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, and the mark above it."""
+
+    page: str
+    line: int
+    verb: str
+    name: str
+    language: str
+    text: str
+
+
+def blocks_of(page: str, text: str) -> list[Block]:
+    found = []
+    for fence in FENCE.finditer(text):
+        above, language, body = fence.groups()
+        mark = MARK.fullmatch(above)
+        line = text[: fence.start(3)].count("\n")
+        verb, name = (mark[1], mark[2] or "") if mark else ("", "")
+        found.append(Block(page, line, verb, name, language, body))
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page, (ROOT / page).read_text())]
+RUNNABLE = [block for block in BLOCKS if block.verb == "run"]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+COMMANDS = {block.name: block.text.strip() for block in BLOCKS if block.verb == "ci"}
+
+
+def place(block: Block) -> str:
+    """Where a block begins."""
+    return f"{block.page}:{block.line}"
+
+
+def problems_with(block: Block) -> str:
+    """What is wrong with how a block is marked."""
+    if block.language in {"sh", "bash", "shell", "python"}:
+        if not block.verb:
+            return "says nothing of what becomes of it"
+        if block.verb in {"ci", "run", "look"} and not block.name:
+            return f"{block.verb} of what?"
+        if block.verb == "ci" and len(block.text.splitlines()) != 1:
+            return "a command is one line"
+        if block.verb == "run" and block.name not in WORLDS:
+            return f"there is no world {block.name}"
+    return ""
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=place)
+def test_a_block_says_what_becomes_of_it(block: Block) -> None:
+    assert not problems_with(block)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "Do this:\n```sh\nls\n```\n",
+        "<!-- look -->\n```sh\nls\n```\n",
+        "<!-- ci test -->\n```sh\ncd x\nls\n```\n",
+        "<!-- run nowhere -->\n```python\npass\n```\n",
+    ],
+)
+def test_a_block_without_a_plan_is_noticed(page: str) -> None:
+    (block,) = blocks_of("page", page)
+    assert problems_with(block)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=place)
+def test_python_on_a_page_is_python(block: Block) -> None:
+    compile(block.text, block.page, "exec")
+
+
+@pytest.mark.parametrize("block", RUNNABLE, ids=place)
+def test_a_block_on_a_page_runs(block: Block) -> None:
+    assert block.language == "python"
+    with WORLDS[block.name]() as names:
+        exec(compile(block.text, block.page, "exec"), names)
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    assert COMMANDS.keys() == {"demo", "test"}
+    script = (ROOT / ".ci" / "run").read_text()
+    for name, command in COMMANDS.items():
+        assert run(ROOT / ".ci" / "run", "--command", name).strip() == command
+        assert f'step {name} {name} "${name}_command"' in script
+
+
+def test_a_command_stands_alone() -> None:
+    for command in COMMANDS.values():
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+        assert "-c constraints.txt" in command
+        programs = {words[0] for words in _steps(command)}
+        assert programs <= {"python3", ".venv/bin/pip", ".venv/bin/creditgate", ".venv/bin/pytest"}
+
+
+def _steps(command: str) -> list[list[str]]:
+    return [shlex.split(step) for step in command.split(" && ")]
+
+
+def dead_links(page: Path, text: str) -> list[str]:
+    return [
+        link
+        for link in LINK.findall(text)
+        if "://" not in link
+        and not link.startswith("#")
+        and not (page.parent / link.partition("#")[0]).exists()
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    assert not dead_links(ROOT / page, (ROOT / page).read_text())
+
+
+def test_a_dead_link_is_noticed() -> None:
+    page = "[a](README.md) [b](docs/none.md#top) [c](https://a.example) [d](#here)"
+    assert dead_links(ROOT / "README.md", page) == ["docs/none.md#top"]
+
+
+def test_scripts_can_be_run() -> None:
+    for path in (".ci/run", "protos/generate"):
+        assert os.access(ROOT / path, os.X_OK)
