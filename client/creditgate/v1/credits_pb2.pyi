@@ -151,8 +151,8 @@ class AuthorizeRequest(google.protobuf.message.Message):
 
     @property
     def ttl(self) -> google.protobuf.duration_pb2.Duration:
-        """Until when the hold stands if nobody extends it, counted from now: 1 second up to the action's
-        maximum. Unset means the action's default.
+        """Until when the hold stands if nobody extends it, counted from now: 1 second to 366 days, cut to the
+        action's maximum. Unset means the action's default.
         """
 
     def __init__(
@@ -245,7 +245,7 @@ class ExtendRequest(google.protobuf.message.Message):
     """In units of the pinned price."""
     @property
     def ttl(self) -> google.protobuf.duration_pb2.Duration:
-        """The new deadline, counted from now; at least 1 second. It is cut to the action's maximum life, counted
+        """The new deadline, counted from now; 1 second to 366 days. It is cut to the action's maximum life, counted
         from Authorize, and never moves a deadline earlier. Unset means the action's default.
         """
 

@@ -66,6 +66,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """UNIMPLEMENTED. There is no such method. No metadata."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 19
     """INTERNAL. A defect of creditgate; `incident` is the id under which the server logged it."""
+    ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 20
+    """RESOURCE_EXHAUSTED. The message is larger than the method takes; not applied; `bytes_max`."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """What went wrong, as ErrorInfo.reason (the name without the prefix) in the domain "creditgate".
@@ -116,4 +118,6 @@ ERROR_REASON_NO_SUCH_METHOD: ErrorReason.ValueType  # 18
 """UNIMPLEMENTED. There is no such method. No metadata."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 19
 """INTERNAL. A defect of creditgate; `incident` is the id under which the server logged it."""
+ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 20
+"""RESOURCE_EXHAUSTED. The message is larger than the method takes; not applied; `bytes_max`."""
 global___ErrorReason = ErrorReason

@@ -1,0 +1,447 @@
+"""The two clients. They share everything but how they call and how they sleep."""
+
+# ruff: noqa: PLR0913 - How a client is to behave is said in one place, by name.
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from creditgate import _channels, calls, errors
+from creditgate._retry import Retries, RetryPolicy, Timing
+from creditgate.calls import Call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from types import TracebackType
+
+    from creditgate._channels import Options
+    from creditgate.v1.resources_pb2 import Hold as HoldMessage
+    from creditgate.v1.resources_pb2 import LedgerEntry
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Message)
+
+_PAGE_SIZE = 1000
+
+
+class _Shared:
+    """What both clients are made of: the address, the policy, the bytes of a request."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout_s: float | None = None,
+        budget_s: float | None = None,
+        retry: RetryPolicy | None = None,
+        options: Options = (),
+        timing: Timing | None = None,
+    ) -> None:
+        self.address = _channels.address_of(address)
+        self.retry = _policy(RetryPolicy() if retry is None else retry, timeout_s, budget_s)
+        self._credentials = credentials
+        self._options = tuple(options)
+        self._timing = Timing() if timing is None else timing
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.address!r})"
+
+    def _retries(self, call: Call[Any]) -> tuple[bytes, Retries]:
+        # The bytes are made once, so that every retry is the same request to the last byte.
+        body = call.request.SerializeToString(deterministic=True)
+        return body, Retries(call, self.retry, self._timing)
+
+
+def _policy(retry: RetryPolicy, timeout_s: float | None, budget_s: float | None) -> RetryPolicy:
+    return RetryPolicy(
+        timeout_s=retry.timeout_s if timeout_s is None else timeout_s,
+        budget_s=retry.budget_s if budget_s is None else budget_s,
+        backoff_s=retry.backoff_s,
+        backoff_max_s=retry.backoff_max_s,
+    )
+
+
+def _call(request: Call[R] | Message) -> Call[R]:
+    return request if isinstance(request, Call) else Call(request)
+
+
+def _checked(call: Call[R], answer: R) -> R:
+    if call.or_raise:
+        errors.raise_for_denial(cast("Any", answer))
+    return answer
+
+
+def _as_method(method: Callable[..., Any], made_by: Callable[..., Any], returns: str) -> None:
+    """Give a method the signature and the words of the function that makes its call."""
+    functools.update_wrapper(method, made_by)
+    signature = inspect.signature(made_by)
+    me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    cast("Any", method).__signature__ = signature.replace(
+        parameters=[me, *signature.parameters.values()], return_annotation=returns
+    )
+
+
+def _answers(made_by: Callable[..., Any]) -> str:
+    annotation = str(made_by.__annotations__["return"])
+    return annotation.removeprefix("Call[").removesuffix("]")
+
+
+def _sync(make: Callable[P, Call[R]]) -> Callable[Concatenate[Client, P], R]:
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.call(make(*args, **kwargs))
+
+    _as_method(method, make, _answers(make))
+    return method
+
+
+def _aio(make: Callable[P, Call[R]]) -> Callable[Concatenate[AsyncClient, P], Awaitable[R]]:
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self.call(make(*args, **kwargs))
+
+    _as_method(method, make, _answers(make))
+    return method
+
+
+class _Process:
+    """What a `Client` has in one process; a forked one makes its own."""
+
+    def __init__(self) -> None:
+        # Made in the process that uses it: a lock that was held while its process forked stays
+        # held for ever.
+        self.lock = threading.Lock()
+        self.channel: grpc.Channel | None = None
+        self.methods: dict[str, grpc.UnaryUnaryMultiCallable[bytes, Any]] = {}
+
+
+class Client(_Shared):
+    """Talks to creditgate from threads and from prefork workers.
+
+    ```python
+    client = creditgate.Client()          # CREDITGATE_ADDRESS, else 127.0.0.1:7420
+
+    with client.hold("acct-1", job.id, action="image.generate", quantity=4) as hold:
+        images = run(job)
+        hold.settle(quantity=len(images))
+    ```
+
+    Make one at import time and share it: nothing is connected before the first call, threads may
+    use it at once, and a process that is forked afterwards connects for itself. (gRPC needs
+    `GRPC_ENABLE_FORK_SUPPORT=1` in the environment before its import if the *parent* makes calls
+    too; better let only the workers call.)
+
+    `address` is `host:port` or `unix:/path`. `credentials` makes the connection TLS. `timeout_s`
+    bounds one attempt, `budget_s` all attempts of a call. Everything that is safe to ask again is
+    asked again, with the same bytes; what cannot be answered in the budget is raised as
+    `Unavailable` or `OutcomeUnknown`.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout_s: float | None = None,
+        budget_s: float | None = None,
+        retry: RetryPolicy | None = None,
+        options: Options = (),
+        timing: Timing | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        super().__init__(
+            address,
+            credentials=credentials,
+            timeout_s=timeout_s,
+            budget_s=budget_s,
+            retry=retry,
+            options=options,
+            timing=timing,
+        )
+        self._sleep = sleep
+        self._processes: dict[int, _Process] = {}
+
+    authorize = _sync(calls.authorize)
+    extend = _sync(calls.extend)
+    settle = _sync(calls.settle)
+    refund = _sync(calls.refund)
+    charge = _sync(calls.charge)
+    quote = _sync(calls.quote)
+    get_hold = _sync(calls.get_hold)
+    list_holds = _sync(calls.list_holds)
+    get_balance = _sync(calls.get_balance)
+    execute = _sync(calls.execute)
+    put_account = _sync(calls.put_account)
+    get_account = _sync(calls.get_account)
+    grant_credits = _sync(calls.grant_credits)
+    void_bucket = _sync(calls.void_bucket)
+    list_ledger = _sync(calls.list_ledger)
+    get_catalog = _sync(calls.get_catalog)
+    list_prices = _sync(calls.list_prices)
+
+    def holds(self, account_id: str, *, page_size: int = _PAGE_SIZE) -> Iterator[HoldMessage]:
+        """Go through all open holds of an account, in no particular order."""
+        token = ""
+        while True:
+            page = self.list_holds(account_id, page_size=page_size, page_token=token)
+            yield from page.holds
+            token = page.next_page_token
+            if not token:
+                return
+
+    def ledger(self, account_id: str, *, page_size: int = _PAGE_SIZE) -> Iterator[LedgerEntry]:
+        """Go through all changes of an account, the latest first."""
+        token = ""
+        while True:
+            page = self.list_ledger(account_id, page_size=page_size, page_token=token)
+            yield from page.entries
+            token = page.next_page_token
+            if not token:
+                return
+
+    @overload
+    def call(self, request: Call[R]) -> R: ...
+    @overload
+    def call(self, request: Message) -> Any: ...  # noqa: ANN401 - the answer to that message
+    def call(self, request: Call[Any] | Message) -> Any:
+        """Make a call of `creditgate.calls`, or send a request message of the contract as it is."""
+        call = _call(request)
+        send = self._method(call)
+        body, retries = self._retries(call)
+        while True:
+            try:
+                answer = send(body, timeout=retries.timeout_s)
+            except grpc.RpcError as error:
+                pause_s = retries.failed(error)
+            else:
+                return _checked(call, answer)
+            self._sleep(pause_s)
+
+    def with_options(
+        self, *, timeout_s: float | None = None, budget_s: float | None = None
+    ) -> Self:
+        """The same client on the same connection, with another patience."""
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other.retry = _policy(self.retry, timeout_s, budget_s)
+        return other
+
+    def close(self) -> None:
+        """Close the connection of this process. Calls under way end as `OutcomeUnknown`."""
+        self._closed = True
+        process = self._processes.pop(os.getpid(), None)
+        if process is not None:
+            with process.lock:
+                if process.channel is not None:
+                    process.channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _method(self, call: Call[Any]) -> grpc.UnaryUnaryMultiCallable[bytes, Any]:
+        process = self._process()
+        method = process.methods.get(call.method.path)
+        if method is None:
+            with process.lock:
+                if process.channel is None:
+                    process.channel = _channels.sync_channel(
+                        self.address, self._credentials, self._options
+                    )
+                method = process.channel.unary_unary(
+                    call.method.path, None, call.method.response.FromString
+                )
+                process.methods[call.method.path] = method
+        return method
+
+    def _process(self) -> _Process:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        # setdefault is one step, for threads that come here at once. What a parent process has left
+        # in the dict is not touched: closing its channel here would disturb it there.
+        return self._processes.setdefault(os.getpid(), _Process())
+
+
+class _Loop:
+    """What an `AsyncClient` has in one event loop."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
+
+
+class AsyncClient(_Shared):
+    """Talks to creditgate from asyncio; the same methods as `Client`, to be awaited.
+
+    ```python
+    client = creditgate.AsyncClient()
+
+    async with client.hold("acct-1", job.id, action="image.generate", quantity=4) as hold:
+        images = await run(job)
+        await hold.settle(quantity=len(images))
+    ```
+
+    Make one and share it: it connects at the first call, once for each event loop. Close it in
+    the loop that used it. It must not be used on both sides of a fork, because gRPC's asyncio
+    part cannot: prefork workers take `Client`, or make their `AsyncClient` after the fork.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout_s: float | None = None,
+        budget_s: float | None = None,
+        retry: RetryPolicy | None = None,
+        options: Options = (),
+        timing: Timing | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        super().__init__(
+            address,
+            credentials=credentials,
+            timeout_s=timeout_s,
+            budget_s=budget_s,
+            retry=retry,
+            options=options,
+            timing=timing,
+        )
+        self._sleep = sleep
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._pid: list[int] = []
+
+    authorize = _aio(calls.authorize)
+    extend = _aio(calls.extend)
+    settle = _aio(calls.settle)
+    refund = _aio(calls.refund)
+    charge = _aio(calls.charge)
+    quote = _aio(calls.quote)
+    get_hold = _aio(calls.get_hold)
+    list_holds = _aio(calls.list_holds)
+    get_balance = _aio(calls.get_balance)
+    execute = _aio(calls.execute)
+    put_account = _aio(calls.put_account)
+    get_account = _aio(calls.get_account)
+    grant_credits = _aio(calls.grant_credits)
+    void_bucket = _aio(calls.void_bucket)
+    list_ledger = _aio(calls.list_ledger)
+    get_catalog = _aio(calls.get_catalog)
+    list_prices = _aio(calls.list_prices)
+
+    async def holds(
+        self, account_id: str, *, page_size: int = _PAGE_SIZE
+    ) -> AsyncIterator[HoldMessage]:
+        """Go through all open holds of an account, in no particular order."""
+        token = ""
+        while True:
+            page = await self.list_holds(account_id, page_size=page_size, page_token=token)
+            for hold in page.holds:
+                yield hold
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def ledger(
+        self, account_id: str, *, page_size: int = _PAGE_SIZE
+    ) -> AsyncIterator[LedgerEntry]:
+        """Go through all changes of an account, the latest first."""
+        token = ""
+        while True:
+            page = await self.list_ledger(account_id, page_size=page_size, page_token=token)
+            for entry in page.entries:
+                yield entry
+            token = page.next_page_token
+            if not token:
+                return
+
+    @overload
+    async def call(self, request: Call[R]) -> R: ...
+    @overload
+    async def call(self, request: Message) -> Any: ...  # noqa: ANN401 - the answer to that message
+    async def call(self, request: Call[Any] | Message) -> Any:
+        """Make a call of `creditgate.calls`, or send a request message of the contract as it is."""
+        call = _call(request)
+        send = self._method(call)
+        body, retries = self._retries(call)
+        while True:
+            try:
+                answer = await send(body, timeout=retries.timeout_s)
+            except grpc.RpcError as error:
+                pause_s = retries.failed(error)
+            else:
+                return _checked(call, answer)
+            await self._sleep(pause_s)
+
+    def with_options(
+        self, *, timeout_s: float | None = None, budget_s: float | None = None
+    ) -> Self:
+        """The same client on the same connection, with another patience."""
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other.retry = _policy(self.retry, timeout_s, budget_s)
+        return other
+
+    async def close(self) -> None:
+        """Close the connection of this event loop. Calls under way end as `OutcomeUnknown`."""
+        self._closed = True
+        loop = self._loops.pop(asyncio.get_running_loop(), None)
+        if loop is not None:
+            await loop.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _method(self, call: Call[Any]) -> grpc.aio.UnaryUnaryMultiCallable[bytes, Any]:
+        loop = self._loop()
+        method = loop.methods.get(call.method.path)
+        if method is None:
+            method = loop.methods[call.method.path] = loop.channel.unary_unary(
+                call.method.path, None, call.method.response.FromString
+            )
+        return method
+
+    def _loop(self) -> _Loop:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if not self._pid:
+            self._pid.append(os.getpid())
+        elif self._pid[0] != os.getpid():
+            raise RuntimeError(
+                "this AsyncClient was used before the process forked: "
+                "make it after the fork, or use Client"
+            )
+        running = asyncio.get_running_loop()
+        loop = self._loops.get(running)
+        if loop is None:
+            channel = _channels.aio_channel(self.address, self._credentials, self._options)
+            loop = self._loops[running] = _Loop(channel)
+        return loop
