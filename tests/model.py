@@ -142,12 +142,16 @@ class Hold:
 
 @dataclass
 class Account:
-    """One account, whole. `moves` are those of the change under way."""
+    """One account, whole.
+
+    `seen_ms` is the time of its last change of any sort, `moves` are those of the change under way.
+    """
 
     account_id: str
     zone: str
     created_ms: int
     seen_ms: int
+    ranks: str = ""
     debt: int = 0
     rows: dict[str, Row] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
@@ -175,6 +179,10 @@ class Model:
 
     async def run_all(self, commands: Sequence[c.Command[Any]]) -> list[Any]:
         """As `core.ledger.Ledger`."""
+        return self.run_now(commands)
+
+    def run_now(self, commands: Sequence[c.Command[Any]]) -> list[Any]:
+        """Run many commands; a fault takes the place of its answer."""
         replies: list[Any] = []
         for command in commands:
             try:
@@ -188,9 +196,11 @@ class Model:
         account = self.accounts.get(command.account_id)
         if isinstance(command, c.PutAccount):
             return self.put_account(account, command)
+        if isinstance(command, c.Expire):
+            return r.Expired(returned=self.expire(account, command))
         if account is None:
             raise _fault(Reason.ACCOUNT_NOT_FOUND, account_id=command.account_id)
-        self.end_rows(account)
+        self.look_at(account, command)
         match command:
             case c.Authorize() | c.Charge():
                 return self.authorize(account, command)
@@ -200,8 +210,6 @@ class Model:
                 return self.settle(account, command)
             case c.Refund():
                 return self.refund(account, command)
-            case c.Expire():
-                return r.Expired(returned=self.expire(account, command))
             case c.Grant():
                 return self.grant(account, command)
             case c.VoidBucket():
@@ -231,8 +239,16 @@ class Model:
         """The account's time, which never runs backwards."""
         return max(self.now_ms, account.seen_ms)
 
+    def look_at(self, account: Account, command: c.Command[Any]) -> None:
+        """Do what comes before every operation."""
+        rules = getattr(command, "rules", None)
+        if rules is not None and rules.ranks != account.ranks:
+            account.ranks = rules.ranks  # The rows are sorted anew, which is a change to keep.
+            account.seen_ms = self.now(account)
+        self.end_rows(account)
+
     def end_rows(self, account: Account) -> None:
-        """Do what is due before every operation."""
+        """Do what is due."""
         now = self.now(account)
         due = [
             (row.ends_ms, row.bucket_id, row)
@@ -467,9 +483,13 @@ class Model:
         self.enter(account, Verb.EXPIRE, hold)
         return returned
 
-    def expire(self, account: Account, command: c.Expire) -> int | None:
-        hold = self.hold(account, command.hold_id)
-        return self.expire_if_due(account, hold, command.rules)
+    def expire(self, account: Account | None, command: c.Expire) -> int | None:
+        """As `expire_if_due`; a sweeper that finds no hold has nothing to do."""
+        if account is None:
+            return None
+        self.look_at(account, command)
+        hold = account.holds.get(command.hold_id)
+        return None if hold is None else self.expire_if_due(account, hold, command.rules)
 
     def extend(self, account: Account, command: c.Extend) -> r.Extended:
         hold = self.hold(account, command.hold_id)
@@ -644,9 +664,10 @@ class Model:
                 seen_ms=self.now_ms,
             )
             self.accounts[command.account_id] = account
-        self.end_rows(account)
+        self.look_at(account, command)
         if command.zone:
             account.zone = command.zone
+            account.seen_ms = self.now(account)
         return r.AccountPut(account=self.show_account(account), created=created)
 
     def grant(self, account: Account, command: c.Grant) -> r.Granted:

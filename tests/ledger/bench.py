@@ -156,6 +156,10 @@ class Clock:
     def __call__(self) -> int:
         return self.now_ms
 
+    def set(self, now_ms: int) -> None:
+        """Move it to this moment."""
+        self.now_ms = now_ms
+
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
@@ -264,19 +268,29 @@ def moved(entry: r.LedgerEntry) -> list[str]:
 
 def compare(found: Snapshot, expected: Snapshot) -> None:
     """Check that two ledgers show the same account."""
-    assert found.balance.totals == expected.balance.totals
-    assert found.balance.buckets == expected.balance.buckets
-    assert found.balance == expected.balance
-    assert found.open_holds == expected.open_holds
-    for entry, other in zip(found.entries, expected.entries, strict=True):
-        assert entry == other
+    same("totals", found.balance.totals, expected.balance.totals)
+    same("buckets", found.balance.buckets, expected.balance.buckets)
+    same("balance", found.balance, expected.balance)
+    same("open holds", found.open_holds, expected.open_holds)
+    same("entries", found.entries, expected.entries)
 
 
-async def snapshot(ledger: Ledger, ask: Ask) -> Snapshot:
-    """Read the whole account."""
+def same(what: str, found: Any, expected: Any) -> None:
+    """Check that two values are equal; of two lists, show where they differ."""
+    if found == expected:
+        return
+    if isinstance(found, tuple):
+        for place, (one, other) in enumerate(zip(found, expected, strict=False)):
+            same(f"{what}, {place + 1}", one, other)
+        found, expected = len(found), len(expected)
+    raise AssertionError(f"{what}:\nfound    {found}\nexpected {expected}")
+
+
+async def snapshot(ledger: Ledger, ask: Ask, *, limit: int = 1000) -> Snapshot:
+    """Read the whole account, in pages of `limit`."""
     balance = seen(await ledger.run(ask.balance()))
-    holds = await pages(ledger, ask.holds, lambda page: page.holds)
-    entries = await pages(ledger, ask.entries, lambda page: page.entries)
+    holds = await pages(ledger, ask.holds, lambda page: page.holds, limit)
+    entries = await pages(ledger, ask.entries, lambda page: page.entries, limit)
     by_id = {hold.hold_id: hold for hold in holds}
     return Snapshot(balance, tuple(by_id[key] for key in sorted(by_id)), tuple(reversed(entries)))
 
@@ -285,7 +299,7 @@ async def pages(
     ledger: Ledger,
     ask: Callable[[int, str], c.Command[Any]],
     items: Callable[[Any], Sequence[Any]],
-    limit: int = 1000,
+    limit: int,
 ) -> list[Any]:
     """Read all pages of a list."""
     found: list[Any] = []
