@@ -124,17 +124,15 @@ async def _answer(link: Link, *command: str) -> object:
 
 
 def _fields(reply: object) -> dict[str, str]:
-    if not isinstance(reply, bytes):
+    if not isinstance(reply, str):
         return {}
-    lines = reply.decode(errors="replace").splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
+    return dict(line.split(":", 1) for line in reply.splitlines() if ":" in line)
 
 
 def _pairs(reply: object) -> dict[str, str]:
     if not isinstance(reply, list):
         return {}
-    words = [word.decode(errors="replace") for word in reply]
-    return dict(zip(words[::2], words[1::2], strict=True))
+    return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _is_new_enough(version: str) -> bool:

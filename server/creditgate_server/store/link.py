@@ -239,9 +239,6 @@ class Link:
                 # Only the code of a failed log-in: some servers quote the arguments.
                 text = reply.code if parts[0] == "AUTH" and reply.code else str(reply)
                 raise StoreError(f"cannot {what}: {text}", definite=True, code=reply.code)
-        loaded = replies[len(replies) - len(self._scripts) :]
-        for script, sha in zip(self._scripts, loaded, strict=True):
-            assert sha == script.sha, f"the sha of script {script.name} is not its source's"
         if connection.ended.done():
             raise StoreError("the connection was lost", definite=True)
         connection.ready = True
@@ -282,7 +279,12 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         # Records are text; to decode them here costs less than anywhere later.
         self._reader = hiredis.Reader(
-            encoding="utf-8", replyError=_ErrorReply, notEnoughData=_INCOMPLETE
+            replyError=_ErrorReply,
+            notEnoughData=_INCOMPLETE,
+            # Decoded here at 0.02 µs a string, which is half of what `.decode()` takes. Bytes that
+            # are no text must not cost the connection.
+            encoding="utf-8",
+            errors="surrogateescape",
         )
         self._pending: deque[_Pending] = deque()
         # Commands of this turn, not written yet: the last ones of `_pending`.
