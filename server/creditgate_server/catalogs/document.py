@@ -27,7 +27,7 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _DURATION: Final = re.compile(r"([0-9]{1,9}) ?(s|min|h|d)")
 _UNIT_MS: Final = {"s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _FIGURE_PLACES: Final = 9
-_FIGURE_MAX: Final = Decimal(10**15)
+_FIGURE_MAX: Final = 2**53 - 1
 _LINE_OF_FAULT: Final = re.compile(r" \(at line (\d+), column \d+\)")
 
 
@@ -161,12 +161,12 @@ class Table:
         return low
 
     def figure(self, value: object, *steps: str | int) -> Fraction | None:
-        """`value`, which stands at `steps`, as a figure from 0 to 10^15; None if it is none."""
+        """`value`, which stands at `steps`, as a figure from 0 to 2^53 - 1; None if it is none."""
         # The bounds come before Fraction(), which would write out 1e-999999999 in full.
         if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
             self.problem("must be a number", *steps)
         elif not (Decimal(value).is_finite() and 0 <= value <= _FIGURE_MAX):
-            self.problem("must be a number from 0 to 10^15", *steps)
+            self.problem("must be a number from 0 to 2^53 - 1", *steps)
         elif places(Decimal(value)) > _FIGURE_PLACES:
             self.problem(f"must have at most {_FIGURE_PLACES} digits after the point", *steps)
         else:

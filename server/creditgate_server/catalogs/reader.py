@@ -294,7 +294,7 @@ class _Reader:
         """By model, as `Action.tariffs`; without those about which a problem is noted."""
         entries = self._entries(table)
         own = [entry for entry in entries.values() if entry.value != _MODEL]
-        if entries and not own and "unit" in table:
+        if "unit" in table and entries and not own:
             table.problem("the unit is the model's", "unit")
         base = self._base(table, unit=table.text("unit") if own else "")
         tariffs = {

@@ -34,6 +34,7 @@ class Reason(enum.Enum):
     OVERLOADED = enum.auto()
     NO_SUCH_METHOD = enum.auto()
     INTERNAL = enum.auto()
+    MESSAGE_TOO_LARGE = enum.auto()
 
 
 class Fault(Exception):

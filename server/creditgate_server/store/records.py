@@ -106,12 +106,10 @@ def _read_slice(text: str) -> Slice:
 
 def read_hold(account_id: str, hold_id: str, record: str) -> Hold:
     """A hold, open or ended."""
-    (
-        *(state, amount, charged, refunded, overdrawn, _overdrawn_back, deadline, ended, late),
-        *(_fingerprint, _first_amount, authorized),
-        *(_ttl, _life, _overage, _limit, _late_settle, price, action, model, quantity, settings),
-        *(member, catalog, slice_words, _operations),
-    ) = record.split(" ")
+    words = record.split(" ")
+    state, amount, charged, refunded, overdrawn, _back, deadline, ended, late = words[:9]
+    authorized = words[11]
+    price, action, model, quantity, settings, member, catalog, slice_words = words[17:25]
     flat, numerator, denominator, minimum, rounding, unit = price.split("/")
     slices = tuple(map(_read_slice, _unnames(slice_words)))
     return Hold(

@@ -1,0 +1,1 @@
+"""Where the parts are joined, started, drained and closed."""

@@ -1,0 +1,177 @@
+"""Joins the parts, starts them, drains them, closes them."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+from creditgate.v1 import accounts_pb2, catalog_pb2, credits_pb2
+from creditgate_server.app.addresses import RefusedToStart, check_listen, locked_socket
+from creditgate_server.app.settings import Settings
+from creditgate_server.app.sweeper import sweep
+from creditgate_server.catalogs import reader
+from creditgate_server.core.catalog import Catalog
+from creditgate_server.engines.aio import AioEngine
+from creditgate_server.rpc import accounts, catalog, credits
+from creditgate_server.rpc.admission import Admission
+from creditgate_server.rpc.endpoint import Endpoint, endpoints
+from creditgate_server.store import checkup, embedded
+from creditgate_server.store.link import StoreError
+from creditgate_server.store.redis_ledger import RedisLedger
+
+CHECK_S = 10.0
+# So that callers who watch our health leave before we stop answering.
+_NOTICE_S = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A server that answers requests. `address` is host:port; `store` is for people."""
+
+    address: str
+    store: str
+    catalog: Catalog
+    ledger: RedisLedger
+
+
+async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
+    """Run until SIGTERM or SIGINT, then drain.
+
+    Raises `RefusedToStart`, `CatalogError`, `StoreStartError`, `StoreError` and `StoreMismatch`.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, on_store_lost=stop.set) as server:
+        on_ready(server)
+        await stop.wait()
+        _log.info("going down: no more requests are taken")
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, *, on_store_lost: Callable[[], None] = lambda: None
+) -> AsyncIterator[Running]:
+    """A server, from its start to its end. `on_store_lost`: the store started here has ended."""
+    content = reader.load(settings.catalog)
+    check_listen(settings.listen, insecure=settings.insecure_listen)
+    async with contextlib.AsyncExitStack() as parts:
+        store = parts.enter_context(_store(settings))
+        ledger = await RedisLedger.open(
+            store.url, partitions=settings.partitions, reply_timeout_s=settings.store_timeout_s
+        )
+        parts.push_async_callback(ledger.close)
+        await _refuse_unsafe_store(ledger, settings)
+
+        admission = Admission(settings.places)
+        engine = AioEngine(
+            _endpoints(ledger, lambda: content, admission), reflect=settings.developer
+        )
+        if settings.socket is not None:
+            engine.bind(parts.enter_context(locked_socket(settings.socket)))
+        address = _bind(engine, settings.listen)
+        await engine.start()
+        parts.push_async_callback(engine.stop, settings.drain_s)
+        parts.callback(admission.close)
+
+        tasks = [
+            asyncio.create_task(sweep(ledger, lambda: content)),
+            asyncio.create_task(_watch(engine, ledger, settings, store, on_store_lost)),
+        ]
+        parts.push_async_callback(_end, engine, tasks)
+        await engine.set_serving(True)
+        yield Running(address=address, store=store.name, catalog=content, ledger=ledger)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Store:
+    url: str
+    name: str
+    process: embedded.EmbeddedStore | None
+
+
+@contextlib.contextmanager
+def _store(settings: Settings) -> Iterator[_Store]:
+    if settings.redis is not None:
+        yield _Store(url=settings.redis.get_secret_value(), name="--redis", process=None)
+        return
+    with embedded.start(settings.data, appendfsync=settings.fsync) as process:
+        name = f"{process.program}, data in {process.data_dir}"
+        yield _Store(url=process.url, name=name, process=process)
+
+
+def _endpoints(
+    ledger: RedisLedger, content: Callable[[], Catalog], admission: Admission
+) -> dict[str, Endpoint]:
+    services = (
+        (credits_pb2, "Credits", credits.Credits(ledger, content)),
+        (accounts_pb2, "Accounts", accounts.Accounts(ledger, content)),
+        (catalog_pb2, "Catalog", catalog.Catalog(content)),
+    )
+    return endpoints(
+        ((contract.DESCRIPTOR.services_by_name[name], service) for contract, name, service in services),
+        admission,
+    )
+
+
+def _bind(engine: AioEngine, listen: str) -> str:
+    try:
+        port = engine.bind(listen)
+    except OSError as error:
+        raise RefusedToStart(f"--listen {listen}: {error}; choose another port") from error
+    host, _, _ = listen.rpartition(":")
+    return f"{host}:{port}"
+
+
+async def _findings(ledger: RedisLedger, settings: Settings) -> list[checkup.Finding]:
+    expected = None if settings.unsafe_store else settings.fsync
+    return await checkup.check(ledger.link, expect_appendfsync=expected)
+
+
+async def _refuse_unsafe_store(ledger: RedisLedger, settings: Settings) -> None:
+    findings = await _findings(ledger, settings)
+    for finding in findings:
+        if finding.severity == "warn":
+            _log.warning("%s", finding.message)
+    refused = [finding.message for finding in findings if finding.severity == "refuse"]
+    if refused and not settings.unsafe_store:
+        raise RefusedToStart("the store is not safe for credits: " + "; ".join(refused))
+
+
+async def _watch(
+    engine: AioEngine,
+    ledger: RedisLedger,
+    settings: Settings,
+    store: _Store,
+    on_store_lost: Callable[[], None],
+) -> None:
+    """Keep health true: somebody can change a running store, or take it away."""
+    while True:
+        await asyncio.sleep(1)
+        if store.process is not None and not store.process.running:
+            _log.error("the store has ended by itself; its log is in %s", store.process.data_dir)
+            await engine.set_serving(False)
+            on_store_lost()
+            return
+        try:
+            findings = await _findings(ledger, settings)
+        except StoreError as error:
+            findings = [checkup.Finding("refuse", str(error))]
+        refused = [finding.message for finding in findings if finding.severity == "refuse"]
+        if refused:
+            _log.error("not serving: %s", "; ".join(refused))
+        await engine.set_serving(settings.unsafe_store or not refused)
+        await asyncio.sleep(CHECK_S - 1)
+
+
+async def _end(engine: AioEngine, tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await engine.set_serving(False)
+    await asyncio.sleep(_NOTICE_S)

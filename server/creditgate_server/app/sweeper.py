@@ -1,0 +1,30 @@
+"""Returns holds whose deadline has passed. Every sidecar may run one: the scripts look at each hold's
+state themselves, so that two of them at once do nothing twice.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from creditgate_server.core.catalog import Catalog
+from creditgate_server.store.link import StoreError
+from creditgate_server.store.redis_ledger import RedisLedger
+
+# An abandoned hold is back within 2 s of its deadline, also when one round of asking fails.
+INTERVAL_S = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+async def sweep(ledger: RedisLedger, catalog: Callable[[], Catalog]) -> None:
+    """Look for due holds twice a second, until cancelled."""
+    while True:
+        found = 0
+        try:
+            found = await ledger.expire_due(catalog().rules)
+        except StoreError as error:
+            _log.debug("cannot look for expired holds: %s", error)
+        if found:
+            _log.info("%d holds expired and went back", found)
+        else:
+            await asyncio.sleep(INTERVAL_S)

@@ -1,0 +1,1 @@
+"""The contract's side of the server: messages in, commands to the ledger, messages out."""

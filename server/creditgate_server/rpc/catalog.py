@@ -1,0 +1,62 @@
+"""The service `Catalog`: what the operator's catalog says."""
+
+from collections.abc import Callable
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from creditgate.v1 import catalog_pb2 as pb
+from creditgate_server.core.catalog import Catalog as Content
+from creditgate_server.core.catalog import PricedAction
+from creditgate_server.rpc import checks, messages
+
+
+class Catalog:
+    """Names, order, prices. `catalog` gives the catalog in force at the moment of a request."""
+
+    def __init__(self, catalog: Callable[[], Content]) -> None:
+        self._catalog = catalog
+
+    async def get_catalog(self, _request: pb.GetCatalogRequest) -> Message:
+        """Show the catalog in force, without its prices."""
+        catalog = self._catalog()
+        return pb.GetCatalogResponse(
+            name=catalog.name,
+            version=catalog.version,
+            unit=catalog.unit,
+            decimals=catalog.decimals,
+            kinds=[messages.KINDS[kind] for kind in catalog.kinds],
+            packs=catalog.packs,
+        )
+
+    async def list_prices(self, request: pb.ListPricesRequest) -> Message:
+        """List the prices in force (R47)."""
+        catalog = self._catalog()
+        action = checks.optional_identifier(request.action, "action")
+        return pb.ListPricesResponse(
+            prices=map(_priced, catalog.priced(action)), catalog_version=catalog.version
+        )
+
+
+def _duration(ms: int) -> Duration:
+    seconds, rest = divmod(ms, 1000)
+    return Duration(seconds=seconds, nanos=rest * 1_000_000)
+
+
+def _priced(found: PricedAction) -> pb.PricedAction:
+    return pb.PricedAction(
+        action=found.action,
+        title=found.title,
+        model=found.model,
+        price=messages.price(found.price),
+        settings=[
+            pb.PricedSetting(
+                name=setting.name,
+                default_value=setting.default_value,
+                factors=setting.factor_texts,
+            )
+            for setting in found.settings
+        ],
+        ttl=_duration(found.ttl_ms),
+        ttl_max=_duration(found.life_ms_max),
+    )
