@@ -258,9 +258,8 @@ class Model:
         for _, _, row in sorted(due, key=lambda item: item[:2]):
             row.status = "ended"
             account.seen_ms = now
-            if row.figures[AVAILABLE]:
-                self.move(account, row, AVAILABLE, EXPIRED, row.figures[AVAILABLE])
-                self.enter(account, Verb.END_BUCKET)
+            self.move(account, row, AVAILABLE, EXPIRED, row.figures[AVAILABLE])
+            self.enter(account, Verb.END_BUCKET)
 
     def move(self, account: Account, row: Row, source: Figure, target: Figure, amount: int) -> None:
         """Take `amount` from one figure of a row to another; `granted` counts what ever came in."""
@@ -345,17 +344,18 @@ class Model:
 
     def draw(
         self, account: Account, rules: c.Rules, hold: Hold, amount: int, target: Figure
-    ) -> int:
-        """Draw what there is of `amount` into new parts of the hold; return how much it was."""
+    ) -> None:
+        """Draw an amount that is payable into new parts of the hold."""
         left = amount
         for row in self.payers(account, rules, hold.command.job):
             taken = min(left, row.figures[AVAILABLE])
             if taken == 0:
                 break
             self.move(account, row, AVAILABLE, target, taken)
-            hold.parts.append(Part(row=row, amount=taken, charged=taken if target is SPENT else 0))
+            charged = taken if target is SPENT else 0
+            hold.parts.append(Part(row=row, amount=taken, charged=charged))
             left -= taken
-        return amount - left
+        assert left == 0, left
 
     # Returning.
 
@@ -511,7 +511,8 @@ class Model:
         ttl_ms = hold.terms.ttl_ms if command.ttl_ms is None else command.ttl_ms
         latest_ms = hold.authorized_ms + hold.terms.life_ms_max
         hold.deadline_ms = max(hold.deadline_ms, min(self.now(account) + ttl_ms, latest_ms))
-        hold.amount += self.draw(account, command.rules, hold, more, HELD)
+        self.draw(account, command.rules, hold, more, HELD)
+        hold.amount += more
         self.enter(account, Verb.EXTEND, hold)
         return r.Extended(
             decision=Decision.APPROVED, hold=hold.show(), missing=0, totals=self.totals(account)
@@ -555,21 +556,27 @@ class Model:
         if not late and delivered > held and terms.overage is Overage.REJECT:
             raise _fault(Reason.AMOUNT_EXCEEDS_HOLD, hold_id=command.hold_id, held=str(held))
 
-        taken = self.take(account, hold, min(delivered, held))
+        taken = min(delivered, held)
         drawn = overdrawn = returned = 0
         if late or terms.overage in (Overage.CHARGE_AVAILABLE, Overage.OVERDRAFT):
-            drawn = self.draw(account, rules, hold, delivered - taken, SPENT)
+            payable = self.payable(account, rules, hold.command.job)
+            drawn = min(delivered - taken, payable)
         if terms.overage is Overage.OVERDRAFT:
             missing = delivered - taken - drawn
             overdrawn = min(missing, max(0, terms.overdraft_limit - account.debt))
-            hold.overdrawn += overdrawn
+        charged = taken + drawn + overdrawn
+        if hold.charged + charged > AMOUNT_MAX:
+            raise _fault(Reason.AMOUNT_OVERFLOW, account_id=account.account_id)
+
+        self.take(account, hold, taken)
+        self.draw(account, rules, hold, drawn, SPENT)
+        hold.overdrawn += overdrawn
         if late:
             hold.settled_late = True
         if not command.partial:
             returned = self.return_held(account, hold, rules, rules.on_failed)
             hold.state, hold.ended_ms = HoldState.SETTLED, self.now(account)
         self.enter(account, Verb.SETTLE, hold, command.operation_id, overdrawn)
-        charged = taken + drawn + overdrawn
         answer = self.record(
             hold,
             command,
@@ -590,15 +597,14 @@ class Model:
             return max(0, hold.amount - hold.charged)
         return hold.held
 
-    def take(self, account: Account, hold: Hold, amount: int) -> int:
-        """Charge held credits, in the order they were drawn; return how much it was."""
+    def take(self, account: Account, hold: Hold, amount: int) -> None:
+        """Charge held credits, in the order they were drawn."""
         left = amount
         for part in hold.parts:
             taken = min(left, part.held)
             self.move(account, part.row, HELD, SPENT, taken)
             part.charged += taken
             left -= taken
-        return amount - left
 
     def refund(self, account: Account, command: c.Refund) -> r.Refunded:
         hold = self.hold(account, command.hold_id)
