@@ -19,7 +19,8 @@ RUN groupadd --gid 7420 creditgate && useradd --uid 7420 --gid 7420 --no-create-
 COPY --from=build /opt/creditgate /opt/creditgate
 
 ENV PATH=/opt/creditgate/bin:$PATH \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    CREDITGATE_DATA=/data
 # By number, so that an orchestrator can see that it is not root.
 USER 7420:7420
 WORKDIR /data

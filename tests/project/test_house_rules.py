@@ -11,7 +11,10 @@ from tests.project.tree import ROOT, files
 CORE = "server/creditgate_server/core/it.py"
 STORE = "server/creditgate_server/store/it.py"
 RPC = "server/creditgate_server/rpc/it.py"
-SERVICE = "server/creditgate_server/rpc/services/it.py"
+SERVICE = "server/creditgate_server/rpc/credits.py"
+ENGINE = "server/creditgate_server/engines/it.py"
+APP = "server/creditgate_server/app/it.py"
+CATALOGS = "server/creditgate_server/catalogs/it.py"
 CLIENT = "client/creditgate/it.py"
 SCRIPT = "server/creditgate_server/store/lua/it.lua"
 PAGE = "docs/it.md"
@@ -45,7 +48,12 @@ COUNTEREXAMPLES = [
     ("imports_go_one_way", CORE, "def f():\n    import redis", "def f(): ..."),
     ("imports_go_one_way", STORE, "from creditgate.v1 import credits_pb2", "import redis"),
     ("imports_go_one_way", STORE, "import grpc.aio", "import asyncio"),
-    ("imports_go_one_way", RPC, "from redis import asyncio", "import grpc, asyncio"),
+    ("imports_go_one_way", RPC, "from redis import asyncio", "from grpc import StatusCode"),
+    ("imports_go_one_way", RPC, "import asyncio", "import creditgate_server.core"),
+    ("imports_go_one_way", RPC, "from grpc import aio", "import grpc"),
+    ("imports_go_one_way", ENGINE, "from creditgate_server.store import link", "import asyncio, grpc.aio"),
+    ("imports_go_one_way", APP, "from creditgate_server import cli", "import creditgate_server.store.link"),
+    ("imports_go_one_way", CATALOGS, "import redis", "import tree_sitter"),
     ("imports_go_one_way", RPC, "import creditgate_server.store.keys", "import creditgate.v1"),
     ("imports_go_one_way", SERVICE, "import asyncio", "import creditgate_server.core.ledger"),
     ("imports_go_one_way", SERVICE, "import grpc", "from creditgate.v1 import credits_pb2"),

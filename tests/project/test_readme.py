@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from creditgate_server.app.settings import Settings
 from tests.project.tree import ROOT, files, run
 
 WORLDS: dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]] = {}
@@ -27,6 +28,7 @@ WORLDS: dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]] = {}
 FENCE = re.compile(r"^(.*)\n```(\w*)\n((?:.*\n)*?)```$", re.MULTILINE)
 MARK = re.compile(r"<!-- (ci|run|compile|look)(?::? (.+))? -->")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+README = (ROOT / "README.md").read_text()
 PAGES = [path for path in files() if path.endswith(".md")]
 
 
@@ -137,6 +139,26 @@ def dead_links(page: Path, text: str) -> list[str]:
         and not link.startswith("#")
         and not (page.parent / link.partition("#")[0]).exists()
     ]
+
+
+def settings_table() -> list[str]:
+    """The rows of the table of settings, as the settings themselves tell them."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if field.default_factory is not None:
+            default = "the user's data directory"
+        elif default is None:
+            default = "none"
+        else:
+            default = f"`{str(default).lower()}`"
+        rows.append(f"| `CREDITGATE_{name.upper()}` | {default} | {field.description} |")
+    return rows
+
+
+def test_the_readme_lists_the_settings() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("| `CREDITGATE_")]
+    assert rows == settings_table(), "\n".join(["the table should be:", *settings_table()])
 
 
 @pytest.mark.parametrize("page", PAGES)
