@@ -126,6 +126,7 @@ class _Reader:
 
     def __init__(self, document: Document) -> None:
         self._document = document
+        self._decimals = 0
         self._scale = 1
         self._rounding = Rounding.UP
         self._models: dict[str, Tariff | None] = {}
@@ -137,7 +138,7 @@ class _Reader:
             if name and not (NAME.fullmatch(name) and len(name) <= _NAME_MAX):
                 top.problem(f"a catalog's name is {NAME_RULE}, at most {_NAME_MAX} of them", "name")
             title = top.text("title", default=name)
-            unit, decimals = self._credit(top.table("credit"))
+            unit = self._credit(top.table("credit"))
             kinds, ranks = self._kinds(top)
             rules = self._rules(top.table("returns"), ranks)
             packs = self._packs(top.table("top_ups"))
@@ -150,7 +151,7 @@ class _Reader:
             title=title,
             version=f"{name}-{_digest(self._document.data)}",
             unit=unit,
-            decimals=decimals,
+            decimals=self._decimals,
             rules=rules,
             packs=packs,
             kinds=kinds,
@@ -159,13 +160,13 @@ class _Reader:
 
     # Credits: their name, their kinds, how they are sold, held and returned.
 
-    def _credit(self, table: Table) -> tuple[str, int]:
+    def _credit(self, table: Table) -> str:
         with table:
             unit = table.text("unit", default="credit")
-            decimals = table.whole("decimals", low=0, high=_DECIMALS_MAX, default=0)
+            self._decimals = table.whole("decimals", low=0, high=_DECIMALS_MAX, default=0)
             self._rounding = table.word("rounding", Rounding, self._rounding)
-        self._scale = 10**decimals
-        return unit, decimals
+        self._scale = 10**self._decimals
+        return unit
 
     def _kinds(self, top: Table) -> tuple[tuple[Kind, ...], str]:
         """The kinds in burn-down order, and every kind's digit; those not listed are drawn last."""
@@ -432,7 +433,7 @@ class _Reader:
             max(f.denominator for f in each) for each in factors
         )
         if tariff.flat + highest * QUANTITY_PRICED > AMOUNT_MAX:
-            entry.problem(f"too high: {QUANTITY_PRICED} at the highest settings pass 2^53 - 1")
+            entry.problem(f"too high: {QUANTITY_PRICED} of it pass 2^53 - 1 units")
         elif numerator * QUANTITY_PRICED > AMOUNT_MAX or denominator > DENOMINATOR_MAX:
             entry.problem("too many digits in the rate and its factors to work it out exactly")
         else:
@@ -454,7 +455,10 @@ class _Reader:
             return None
         units = figure * self._scale
         if units.denominator != 1:
-            table.problem(f"must be whole units: 1 credit is {self._scale}", *steps)
+            table.problem(
+                f"must have at most {self._decimals} digits after the point ([credit] decimals)",
+                *steps,
+            )
         elif units > AMOUNT_MAX:
             table.problem("must be at most 2^53 - 1 units", *steps)
         else:

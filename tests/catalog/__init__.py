@@ -1,0 +1,1 @@
+"""The catalog: prices, the reader and its problems, the catalogs that are shipped."""
