@@ -5,11 +5,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import creditgate.v1
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from packaging.requirements import Requirement
 
+import creditgate.v1
 from tests.project.tree import ROOT, program, requirements, run
 
 PROTOS = sorted((ROOT / "protos" / "creditgate" / "v1").glob("*.proto"))
