@@ -10,6 +10,7 @@ caller sends the same command again: nothing here does so by itself.
 
 import asyncio
 import logging
+import os
 import random
 import ssl
 from collections import deque
@@ -205,7 +206,7 @@ class Link:
         except TimeoutError:
             reason = f"no answer within {limits.connect_timeout_s:g} s"
         except OSError as error:
-            reason = error.strerror or str(error) or type(error).__name__
+            reason = _reason(error)
         except StoreError as error:
             reason = str(error)
         else:
@@ -413,9 +414,8 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.end(
-            "the connection was lost" if error is None else f"the connection was lost: {error}"
-        )
+        reason = f": {_reason(error)}" if isinstance(error, OSError) else ""
+        self.end(f"the connection was lost{reason}")
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -423,6 +423,13 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._paused = False
         self._flush()
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ConnectionError) and error.errno is not None:
+        # In the system's words: asyncio's own are about its call, not about what is wrong.
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__
 
 
 def _store_error(text: str) -> StoreError:
