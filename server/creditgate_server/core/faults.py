@@ -1,7 +1,11 @@
 """What can go wrong with a request, apart from a denial (which is an answer, not a fault)."""
 
 import enum
+import logging
+import secrets
 from collections.abc import Mapping
+
+_log = logging.getLogger(__name__)
 
 
 class CreditOutcome(enum.Enum):
@@ -58,3 +62,18 @@ class Fault(Exception):
 def invalid(field: str, message: str) -> Fault:
     """The fault for a field outside its range; `message` says what the range is."""
     return Fault(Reason.INVALID_FIELD, f"{field}: {message}", metadata={"field": field})
+
+
+def defect(what: str) -> Fault:
+    """The fault for a defect of our own: the log says what happened, the caller learns under which id.
+
+    Called where an exception is handled. Whether the request was applied is not known.
+    """
+    incident = secrets.token_hex(6)
+    _log.exception("incident %s: %s", incident, what)
+    return Fault(
+        Reason.INTERNAL,
+        f"a defect of creditgate, logged as incident {incident}",
+        metadata={"incident": incident},
+        outcome=CreditOutcome.UNKNOWN,
+    )

@@ -3,9 +3,7 @@
 Engines know nothing of messages, services or faults; services know nothing of engines.
 """
 
-import logging
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +13,13 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc import StatusCode
 
-from creditgate_server.core.faults import CreditOutcome, Fault, Reason
+from creditgate_server.core.faults import Fault, Reason, defect
 from creditgate_server.rpc import faults
 from creditgate_server.rpc.admission import Admission
 
 REQUEST_BYTES_MAX = 64 * 1024
 EXECUTE_BYTES_MAX = 1024 * 1024
 
-_log = logging.getLogger(__name__)
 _camel_humps = re.compile(r"(?<!^)(?=[A-Z])").sub
 
 
@@ -64,7 +61,7 @@ class Endpoint:
         except Fault as fault:
             return answer(fault)
         except Exception:
-            return answer(self._defect())
+            return answer(defect(f"a defect in {self.path}"))
         finally:
             self._admission.leave()
 
@@ -82,16 +79,6 @@ class Endpoint:
             raise Fault(
                 Reason.MALFORMED_MESSAGE, f"these bytes are not a request of {self.name}"
             ) from None
-
-    def _defect(self) -> Fault:
-        incident = secrets.token_hex(6)
-        _log.exception("incident %s: a defect in %s", incident, self.path)
-        return Fault(
-            Reason.INTERNAL,
-            f"a defect of creditgate, logged as incident {incident}",
-            metadata={"incident": incident},
-            outcome=CreditOutcome.UNKNOWN,
-        )
 
 
 def answer(fault: Fault) -> Answer:

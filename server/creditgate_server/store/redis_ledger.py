@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from creditgate_server.core.commands import Command, Expire, ReplyT, Rules
-from creditgate_server.core.faults import CreditOutcome, Fault, Reason
+from creditgate_server.core.faults import CreditOutcome, Fault, Reason, defect
 from creditgate_server.store.keys import PARTITIONS_DEFAULT, STORE, Keys
 from creditgate_server.store.link import Link, StoreError
 from creditgate_server.store.script import Script, script
@@ -73,18 +73,19 @@ class RedisLedger:
         try:
             reply = await self._send(verb, command)
         except StoreError as error:
-            raise _unavailable(error) from error
-        return self._read(verb, command, reply)
+            raise _fault(verb, error) from error
+        return verb.read(command, reply)
 
     async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any | Fault]:
         """Run many in one write; see `core.ledger.Ledger.run_all`."""
-        sent = [(command, verb := self._verbs[type(command)], self._send(verb, command)) for command in commands]
+        verbs = [self._verbs[type(command)] for command in commands]
+        sent = list(map(self._send, verbs, commands))
         answers: list[Any | Fault] = []
-        for command, verb, reply in sent:
+        for command, verb, reply in zip(commands, verbs, sent, strict=True):
             try:
-                answers.append(self._read(verb, command, await reply))
+                answers.append(verb.read(command, await reply))
             except StoreError as error:
-                answers.append(_unavailable(error))
+                answers.append(_fault(verb, error))
             except Fault as fault:
                 answers.append(fault)
         return answers
@@ -118,9 +119,6 @@ class RedisLedger:
         keys = verb.keys(partition, command.account_id)
         return self._link.evaluate(verb.script, keys, verb.arguments(command, self._now()))
 
-    def _read(self, verb: Verb, command: Command[Any], reply: Sequence[Any]) -> Any:
-        return verb.read(command, reply)
-
 
 def all_scripts(verbs: dict[type[Command[Any]], Verb]) -> list[Script]:
     """Every script that a connection loads before it is used."""
@@ -145,10 +143,12 @@ async def _identify(link: Link, partitions: int | None) -> Keys:
     return Keys(int(found))
 
 
-def _unavailable(error: StoreError) -> Fault:
-    """The fault for a store that did not answer."""
+def _fault(verb: Verb, error: StoreError) -> Fault:
+    """The fault for a command that the store did not answer, or answered with an error."""
     if error.definite:
         return Fault(Reason.STORE_UNAVAILABLE, "the store is not available; nothing changed, try again")
+    if error.code:
+        return defect(verb.script.explain(str(error)))
     return Fault(
         Reason.STORE_UNAVAILABLE,
         "the store did not answer in time; send the same request again to learn what became of it",

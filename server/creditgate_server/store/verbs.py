@@ -72,6 +72,7 @@ def _place_arguments(command: c.Authorize | c.Charge, clock: str) -> list[str]:
         *figures,
         job.action,
         records.word(job.model),
+        records.word(command.member_id),
         "" if terms is None else records.terms_words(terms, job, command.member_id),
     ]
 

@@ -338,11 +338,11 @@ end
 
 -- The hold has ended: it is not open any more, and leaves the deadlines.
 local function end_hold(a, hold, state)
-  hold.state = state
-  hold.ended = a.now
-  if hold.was_open then
+  if hold.state == 'O' then
     a.open = a.open - 1
   end
+  hold.state = state
+  hold.ended = a.now
 end
 
 -- The recorded operation of this id, or nil. `verb` tells the nameless settle from the nameless refund.
@@ -494,10 +494,10 @@ end
 local function place(a, wanted, figure)
   local earlier = find_hold(a, wanted.id)
   if earlier ~= nil then
+    expire_if_due(a, earlier, wanted.on_failed, wanted.compensation_ms)
     if earlier.fingerprint ~= wanted.fingerprint then
       return { 'id_reused' }
     end
-    expire_if_due(a, earlier, wanted.on_failed, wanted.compensation_ms)
     return { 'approved', text(earlier.first), earlier.record, '1', '0' }
   end
   if wanted.amount == '' then
@@ -517,7 +517,7 @@ local function place(a, wanted, figure)
     overdrawn = 0, overdrawn_back = 0, deadline = charged and a.now or a.now + wanted.ttl_ms,
     ended = charged and a.now or 0, late = '0', fingerprint = wanted.fingerprint, first = price, authorized = a.now,
     terms = wanted.terms, slices = {}, operations = '*', action = wanted.action, model = wanted.model,
-    member = string.match(wanted.terms, '(%S+) %S+$'),
+    member = wanted.member,
   }
   take(a, hold, picks, figure)
   if not charged then

@@ -6,7 +6,7 @@
 --   reply    { outcome, seq, available, held, debt, now_ms, refunded, hold, replayed }
 --            hold_refunded: { outcome, …, charged, refunded }; refund_exceeds_charge: { outcome, …, refundable }
 --   outcome  account_not_found | hold_not_found | id_reused | hold_open | hold_refunded | too_many_operations
---            | refund_exceeds_charge | refunded
+--            | refund_exceeds_charge | amount_overflow | refunded
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local account_id, clock, ranks, hold_id, on_failed, compensation_ms, fingerprint = unpack(ARGV, 1, 7)
 local operation_id, amount, policy = unpack(ARGV, 8, 10)
@@ -46,15 +46,18 @@ local n = amount == '' and refundable or tonumber(amount)
 if n > refundable then
   return answer(a, 'refund_exceeds_charge', text(refundable))
 end
+local overdrawn = open and 0 or math.min(n, hold.overdrawn - hold.overdrawn_back)
+local paid = math.min(overdrawn, a.debt)
+if not open and a.available + a.held + n - paid > AMOUNT_MAX then
+  return answer(a, 'amount_overflow')
+end
 
 -- What follows must succeed.
-local owed, paid = 0, 0
+local owed
 if open then
   owed = give_back(a, hold, 'h', n, policy)
   end_hold(a, hold, 'R')
 else
-  local overdrawn = math.min(n, hold.overdrawn - hold.overdrawn_back)
-  paid = math.min(overdrawn, a.debt)
   a.debt = a.debt - paid
   hold.overdrawn_back = hold.overdrawn_back + overdrawn
   hold.refunded = hold.refunded + n

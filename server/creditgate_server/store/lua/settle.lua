@@ -61,13 +61,16 @@ end
 if hold.overage == 'overdraft' then
   overdrawn = math.min(beyond - drawn, math.max(0, hold.limit - a.debt))
 end
+local charged = from_hold + drawn + overdrawn
+if hold.charged + charged > AMOUNT_MAX then
+  return answer(a, 'amount_overflow')
+end
 
 -- What follows must succeed.
 charge_held(a, hold, from_hold)
 take(a, hold, picks, 's')
 a.debt = a.debt + overdrawn
 hold.overdrawn = hold.overdrawn + overdrawn
-local charged = from_hold + drawn + overdrawn
 local shortfall = delivered - charged
 hold.charged = hold.charged + charged
 if late then
