@@ -3,6 +3,8 @@
 from creditgate import calls
 from creditgate._answers import answers
 from creditgate._client import AsyncClient, Client
+from creditgate._holding import holding
+from creditgate._holds import AsyncHold, Hold, current_hold
 from creditgate._retry import RetryPolicy, Timing
 from creditgate.errors import (
     AccountFrozen,
@@ -50,6 +52,7 @@ __all__ = [
     "AmountExceedsHold",
     "AmountOverflow",
     "AsyncClient",
+    "AsyncHold",
     "BucketNotFound",
     "Client",
     "ConcurrencyLimit",
@@ -58,6 +61,7 @@ __all__ = [
     "DenialReason",
     "Denied",
     "Fault",
+    "Hold",
     "HoldEnded",
     "HoldExpired",
     "HoldNotFound",
@@ -87,5 +91,7 @@ __all__ = [
     "UnpricedAction",
     "answers",
     "calls",
+    "current_hold",
+    "holding",
     "raise_for_denial",
 ]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
+import threading
+import weakref
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+
+if TYPE_CHECKING:
+    from creditgate._beats import TaskHeart, ThreadHeart
+    from creditgate._methods import Method
 
 ADDRESS_VARIABLE = "CREDITGATE_ADDRESS"
 ADDRESS_DEFAULT = "127.0.0.1:7420"
@@ -56,19 +63,131 @@ def _options(more: Options) -> list[tuple[str, Any]]:
     ]
 
 
-def sync_channel(
-    address: str, credentials: grpc.ChannelCredentials | None, options: Options
-) -> grpc.Channel:
-    """A channel for threads."""
-    if credentials is None:
-        return grpc.insecure_channel(address, options=_options(options))
-    return grpc.secure_channel(address, credentials, options=_options(options))
+class Process:
+    """What the clients of one connection have in one process; a forked one makes its own."""
+
+    def __init__(self) -> None:
+        # Made where it is used: a lock held by another thread of a process that forks stays held
+        # in the new one for ever.
+        self.lock = threading.Lock()
+        self.channel: grpc.Channel | None = None
+        self.methods: dict[str, grpc.UnaryUnaryMultiCallable[bytes, Any]] = {}
+        self.heart: ThreadHeart | None = None
 
 
-def aio_channel(
-    address: str, credentials: grpc.ChannelCredentials | None, options: Options
-) -> grpc.aio.Channel:
-    """A channel for the event loop that is running."""
-    if credentials is None:
-        return grpc.aio.insecure_channel(address, options=_options(options))
-    return grpc.aio.secure_channel(address, credentials, options=_options(options))
+class Processes:
+    """The channels of a `Client`: one in each process, made at the first call there."""
+
+    def __init__(
+        self, address: str, credentials: grpc.ChannelCredentials | None, options: Options
+    ) -> None:
+        self._address = address
+        self._credentials = credentials
+        self._options = _options(options)
+        self._processes: dict[int, Process] = {}
+        self._closed = False
+
+    def here(self) -> Process:
+        """Give what belongs to this process."""
+        # setdefault is one step, for threads that come here at once. What a parent process has
+        # left in the dict stays there untouched: to close its channel here would disturb it there.
+        return self._processes.setdefault(os.getpid(), Process())
+
+    def method(self, called: Method) -> grpc.UnaryUnaryMultiCallable[bytes, Any]:
+        """Give what sends the bytes of a request and brings the answer."""
+        process = self.here()
+        method = process.methods.get(called.path)
+        if method is None:
+            with process.lock:
+                if self._closed:
+                    raise RuntimeError("the client is closed")
+                if process.channel is None:
+                    process.channel = self._connect()
+                method = process.channel.unary_unary(called.path, None, called.response.FromString)
+                process.methods[called.path] = method
+        return method
+
+    def close(self) -> None:
+        """Close what belongs to this process."""
+        process = self.here()
+        with process.lock:
+            self._closed = True
+            process.methods.clear()
+            channel, process.channel = process.channel, None
+        if process.heart is not None:
+            process.heart.stop()
+        if channel is not None:
+            channel.close()
+
+    def _connect(self) -> grpc.Channel:
+        if self._credentials is None:
+            return grpc.insecure_channel(self._address, self._options)
+        return grpc.secure_channel(self._address, self._credentials, self._options)
+
+
+class Loop:
+    """What the clients of one connection have in one event loop."""
+
+    def __init__(self) -> None:
+        self.channel: grpc.aio.Channel | None = None
+        self.methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
+        self.heart: TaskHeart | None = None
+
+
+class Loops:
+    """The channels of an `AsyncClient`: one in each event loop, made at the first call there."""
+
+    def __init__(
+        self, address: str, credentials: grpc.ChannelCredentials | None, options: Options
+    ) -> None:
+        self._address = address
+        self._credentials = credentials
+        self._options = _options(options)
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Loop] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._pid: int | None = None
+        self._closed = False
+
+    def here(self) -> Loop:
+        """Give what belongs to the running event loop."""
+        running = asyncio.get_running_loop()
+        loop = self._loops.get(running)
+        if loop is None:
+            loop = self._loops[running] = Loop()
+        return loop
+
+    def method(self, called: Method) -> grpc.aio.UnaryUnaryMultiCallable[bytes, Any]:
+        """Give what sends the bytes of a request and brings the answer."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if self._pid is None:
+            self._pid = os.getpid()
+        elif self._pid != os.getpid():
+            raise RuntimeError(
+                "this AsyncClient was used before the process forked: "
+                "make it after the fork, or use Client"
+            )
+        loop = self.here()
+        method = loop.methods.get(called.path)
+        if method is None:
+            if loop.channel is None:
+                loop.channel = self._connect()
+            method = loop.channel.unary_unary(called.path, None, called.response.FromString)
+            loop.methods[called.path] = method
+        return method
+
+    async def close(self) -> None:
+        """Close what belongs to the running event loop."""
+        self._closed = True
+        loop = self.here()
+        loop.methods.clear()
+        if loop.heart is not None:
+            await loop.heart.stop()
+        if loop.channel is not None:
+            await loop.channel.close()
+
+    def _connect(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._address, self._options)
+        return grpc.aio.secure_channel(self._address, self._credentials, self._options)

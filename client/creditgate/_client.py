@@ -7,17 +7,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
-import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 import grpc
-import grpc.aio
 from google.protobuf.message import Message
 
-from creditgate import _channels, calls, errors
+from creditgate import _channels, _holds, calls, errors
+from creditgate._beats import TaskHeart, ThreadHeart
+from creditgate._channels import Loops, Processes
+from creditgate._holds import AsyncHold, Hold
 from creditgate._retry import Retries, RetryPolicy, Timing
 from creditgate.calls import Call
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from creditgate._channels import Options
+    from creditgate._holds import Terms
     from creditgate.v1.resources_pb2 import Hold as HoldMessage
     from creditgate.v1.resources_pb2 import LedgerEntry
 
@@ -40,24 +40,28 @@ class _Shared:
 
     def __init__(
         self,
-        address: str | None = None,
+        address: str | None,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
-        timeout_s: float | None = None,
-        budget_s: float | None = None,
-        retry: RetryPolicy | None = None,
-        options: Options = (),
-        timing: Timing | None = None,
+        timeout_s: float | None,
+        budget_s: float | None,
+        retry: RetryPolicy | None,
+        timing: Timing | None,
     ) -> None:
         self.address = _channels.address_of(address)
         self.retry = _policy(RetryPolicy() if retry is None else retry, timeout_s, budget_s)
-        self._credentials = credentials
-        self._options = tuple(options)
         self._timing = Timing() if timing is None else timing
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.address!r})"
+
+    def with_options(
+        self, *, timeout_s: float | None = None, budget_s: float | None = None
+    ) -> Self:
+        """The same client on the same connection, with another patience."""
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other.retry = _policy(self.retry, timeout_s, budget_s)
+        return other
 
     def _retries(self, call: Call[Any]) -> tuple[bytes, Retries]:
         # The bytes are made once, so that every retry is the same request to the last byte.
@@ -99,6 +103,22 @@ def _answers(made_by: Callable[..., Any]) -> str:
     return annotation.removeprefix("Call[").removesuffix("]")
 
 
+def _guard(make: Callable[P, Terms]) -> Callable[Concatenate[Client, P], Hold]:
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Hold:
+        return Hold(self, make(*args, **kwargs))
+
+    _as_method(method, make, "Hold")
+    return method
+
+
+def _aio_guard(make: Callable[P, Terms]) -> Callable[Concatenate[AsyncClient, P], AsyncHold]:
+    def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncHold:
+        return AsyncHold(self, make(*args, **kwargs))
+
+    _as_method(method, make, "AsyncHold")
+    return method
+
+
 def _sync(make: Callable[P, Call[R]]) -> Callable[Concatenate[Client, P], R]:
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.call(make(*args, **kwargs))
@@ -113,17 +133,6 @@ def _aio(make: Callable[P, Call[R]]) -> Callable[Concatenate[AsyncClient, P], Aw
 
     _as_method(method, make, _answers(make))
     return method
-
-
-class _Process:
-    """What a `Client` has in one process; a forked one makes its own."""
-
-    def __init__(self) -> None:
-        # Made in the process that uses it: a lock that was held while its process forked stays
-        # held for ever.
-        self.lock = threading.Lock()
-        self.channel: grpc.Channel | None = None
-        self.methods: dict[str, grpc.UnaryUnaryMultiCallable[bytes, Any]] = {}
 
 
 class Client(_Shared):
@@ -162,16 +171,15 @@ class Client(_Shared):
     ) -> None:
         super().__init__(
             address,
-            credentials=credentials,
             timeout_s=timeout_s,
             budget_s=budget_s,
             retry=retry,
-            options=options,
             timing=timing,
         )
         self._sleep = sleep
-        self._processes: dict[int, _Process] = {}
+        self._processes = Processes(self.address, credentials, options)
 
+    hold = _guard(_holds.terms)
     authorize = _sync(calls.authorize)
     extend = _sync(calls.extend)
     settle = _sync(calls.settle)
@@ -213,11 +221,11 @@ class Client(_Shared):
     @overload
     def call(self, request: Call[R]) -> R: ...
     @overload
-    def call(self, request: Message) -> Any: ...  # noqa: ANN401 - the answer to that message
+    def call(self, request: Message) -> Any: ...
     def call(self, request: Call[Any] | Message) -> Any:
         """Make a call of `creditgate.calls`, or send a request message of the contract as it is."""
         call = _call(request)
-        send = self._method(call)
+        send = self._processes.method(call.method)
         body, retries = self._retries(call)
         while True:
             try:
@@ -228,23 +236,17 @@ class Client(_Shared):
                 return _checked(call, answer)
             self._sleep(pause_s)
 
-    def with_options(
-        self, *, timeout_s: float | None = None, budget_s: float | None = None
-    ) -> Self:
-        """The same client on the same connection, with another patience."""
-        other = self.__class__.__new__(self.__class__)
-        other.__dict__.update(self.__dict__)
-        other.retry = _policy(self.retry, timeout_s, budget_s)
-        return other
-
     def close(self) -> None:
         """Close the connection of this process. Calls under way end as `OutcomeUnknown`."""
-        self._closed = True
-        process = self._processes.pop(os.getpid(), None)
-        if process is not None:
-            with process.lock:
-                if process.channel is not None:
-                    process.channel.close()
+        self._processes.close()
+
+    def heart(self) -> ThreadHeart:
+        """Give what keeps the holds of this process alive; for `Hold`."""
+        process = self._processes.here()
+        with process.lock:
+            if process.heart is None:
+                process.heart = ThreadHeart(self.with_options(budget_s=0).call, self._timing.now)
+            return process.heart
 
     def __enter__(self) -> Self:
         return self
@@ -256,36 +258,6 @@ class Client(_Shared):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _method(self, call: Call[Any]) -> grpc.UnaryUnaryMultiCallable[bytes, Any]:
-        process = self._process()
-        method = process.methods.get(call.method.path)
-        if method is None:
-            with process.lock:
-                if process.channel is None:
-                    process.channel = _channels.sync_channel(
-                        self.address, self._credentials, self._options
-                    )
-                method = process.channel.unary_unary(
-                    call.method.path, None, call.method.response.FromString
-                )
-                process.methods[call.method.path] = method
-        return method
-
-    def _process(self) -> _Process:
-        if self._closed:
-            raise RuntimeError("the client is closed")
-        # setdefault is one step, for threads that come here at once. What a parent process has left
-        # in the dict is not touched: closing its channel here would disturb it there.
-        return self._processes.setdefault(os.getpid(), _Process())
-
-
-class _Loop:
-    """What an `AsyncClient` has in one event loop."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
-        self.methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
 
 
 class AsyncClient(_Shared):
@@ -318,19 +290,15 @@ class AsyncClient(_Shared):
     ) -> None:
         super().__init__(
             address,
-            credentials=credentials,
             timeout_s=timeout_s,
             budget_s=budget_s,
             retry=retry,
-            options=options,
             timing=timing,
         )
         self._sleep = sleep
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._pid: list[int] = []
+        self._loops = Loops(self.address, credentials, options)
 
+    hold = _aio_guard(_holds.terms)
     authorize = _aio(calls.authorize)
     extend = _aio(calls.extend)
     settle = _aio(calls.settle)
@@ -378,11 +346,11 @@ class AsyncClient(_Shared):
     @overload
     async def call(self, request: Call[R]) -> R: ...
     @overload
-    async def call(self, request: Message) -> Any: ...  # noqa: ANN401 - the answer to that message
+    async def call(self, request: Message) -> Any: ...
     async def call(self, request: Call[Any] | Message) -> Any:
         """Make a call of `creditgate.calls`, or send a request message of the contract as it is."""
         call = _call(request)
-        send = self._method(call)
+        send = self._loops.method(call.method)
         body, retries = self._retries(call)
         while True:
             try:
@@ -393,21 +361,16 @@ class AsyncClient(_Shared):
                 return _checked(call, answer)
             await self._sleep(pause_s)
 
-    def with_options(
-        self, *, timeout_s: float | None = None, budget_s: float | None = None
-    ) -> Self:
-        """The same client on the same connection, with another patience."""
-        other = self.__class__.__new__(self.__class__)
-        other.__dict__.update(self.__dict__)
-        other.retry = _policy(self.retry, timeout_s, budget_s)
-        return other
-
     async def close(self) -> None:
         """Close the connection of this event loop. Calls under way end as `OutcomeUnknown`."""
-        self._closed = True
-        loop = self._loops.pop(asyncio.get_running_loop(), None)
-        if loop is not None:
-            await loop.channel.close()
+        await self._loops.close()
+
+    def heart(self) -> TaskHeart:
+        """Give what keeps the holds of this event loop alive; for `AsyncHold`."""
+        loop = self._loops.here()
+        if loop.heart is None:
+            loop.heart = TaskHeart(self.with_options(budget_s=0).call, self._timing.now)
+        return loop.heart
 
     async def __aenter__(self) -> Self:
         return self
@@ -419,29 +382,3 @@ class AsyncClient(_Shared):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-    def _method(self, call: Call[Any]) -> grpc.aio.UnaryUnaryMultiCallable[bytes, Any]:
-        loop = self._loop()
-        method = loop.methods.get(call.method.path)
-        if method is None:
-            method = loop.methods[call.method.path] = loop.channel.unary_unary(
-                call.method.path, None, call.method.response.FromString
-            )
-        return method
-
-    def _loop(self) -> _Loop:
-        if self._closed:
-            raise RuntimeError("the client is closed")
-        if not self._pid:
-            self._pid.append(os.getpid())
-        elif self._pid[0] != os.getpid():
-            raise RuntimeError(
-                "this AsyncClient was used before the process forked: "
-                "make it after the fork, or use Client"
-            )
-        running = asyncio.get_running_loop()
-        loop = self._loops.get(running)
-        if loop is None:
-            channel = _channels.aio_channel(self.address, self._credentials, self._options)
-            loop = self._loops[running] = _Loop(channel)
-        return loop

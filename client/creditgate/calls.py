@@ -17,7 +17,7 @@ Amounts are whole numbers of the catalog's smallest unit. Times to live are seco
 argument. Ids are yours, match `[A-Za-z0-9_.:-]{1,128}`, and make every call safe to send again.
 """
 
-# ruff: noqa: PLR0913, ANN401 - The arguments are the fields of the contract, and a field takes what
+# ruff: noqa: PLR0913 - The arguments are the fields of the contract, and a field takes what
 # protobuf takes.
 
 from __future__ import annotations

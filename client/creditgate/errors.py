@@ -573,7 +573,7 @@ FAULTS: Mapping[ErrorReason.ValueType, type[Fault]] = {
 }
 
 
-def _name(enum: Any, prefix: str, value: int) -> str:  # noqa: ANN401 - any enum of the contract
+def _name(enum: Any, prefix: str, value: int) -> str:
     try:
         name: str = enum.Name(value)
     except ValueError:
