@@ -11,10 +11,8 @@ import pytest
 from creditgate_server.catalogs import reader
 from tests.catalog.draft import HEAD, catalog, text, whole
 
-RECRAFT = (resources.files("creditgate_server.catalogs") / "recraft.toml").read_text("utf-8")
-
-
 HERE = Path(__file__).parent
+RECRAFT = (resources.files("creditgate_server.catalogs") / "recraft.toml").read_text("utf-8")
 
 
 def problems(content: str) -> tuple[reader.Problem, ...]:
@@ -57,6 +55,7 @@ ALLOWED = [
     ("the_highest_factor", priced("1\nsettings.s.factors.a = 1_000_000")),
     ("a_factor_of_0", priced("1\nsettings.s.factors.a = 0")),
     ("nine_decimals", "[credit]\ndecimals = 9\n" + priced("{ flat = 0.000000001 }")),
+    ("the_finest_division", priced("{ rate = 0.000000001, per = 4_503_599 }")),
     ("a_name_of_128_letters", named("x" * 128)),
     ("a_name_of_every_sort", named("A-z_0.9:x")),
     ("equal_ranks", "[kinds]\nfree = { rank = 1 }"),
@@ -111,6 +110,21 @@ WHOLE = [
 )
 def test_a_file_needs_a_name_kinds_and_actions(content: str, fields: list[str]) -> None:
     assert [problem.field for problem in problems(content)] == fields
+
+
+def test_a_way_into_a_circle_ends() -> None:
+    section = 'models = { a.same_as = "b", b.same_as = "c", c.same_as = "b" }\n'
+    messages = {problem.field: problem.message for problem in problems(section + text(""))}
+    assert messages == {
+        "models.a.same_as": "a circle: a = b = c = b",
+        "models.b.same_as": "a circle: b = c = b",
+        "models.c.same_as": "a circle: c = b = c",
+    }
+
+
+def test_a_price_of_several_models_is_one_problem() -> None:
+    [problem] = problems(text(priced("-1") + 'models = ["a", "b"]'))
+    assert problem.field == "actions.x.price"
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_lines() -> None:
@@ -234,6 +248,15 @@ def test_a_version_does_not_depend_on_the_writing(old: str, new: str) -> None:
 def test_a_version_changes_with_the_content(old: str, new: str) -> None:
     assert old in RECRAFT
     assert whole(RECRAFT.replace(old, new)).version != reader.load("recraft").version
+
+
+def test_a_version_changes_with_the_order_of_the_price_list() -> None:
+    first, second = named("x").encode(), named("y").encode()
+    versions = {
+        reader.read(file="it.toml", content=HEAD.encode() + actions).version
+        for actions in (first + second, second + first)
+    }
+    assert len(versions) == 2
 
 
 # Loading.

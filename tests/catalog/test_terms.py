@@ -155,14 +155,19 @@ def test_what_has_no_price_is_never_free(platform: Catalog, asked: Job) -> None:
     assert platform.terms(asked) is None
 
 
-def test_a_quantity_too_large_for_its_price_is_the_jobs_fault() -> None:
-    dear = catalog(
-        '[actions.x]\ntitle = "X"\nprice = { flat = 1, rate = 9_000_000_000 }\nunit = "x"'
-    )
-    most = (AMOUNT_MAX - 1) // 9_000_000_000
+LARGEST = [
+    ("{ flat = 1, rate = 9_000_000_000 }", 1_000_799),
+    ("{ flat = 9_007_199_253_740_991, rate = 1 }", 1_000_000),
+    ("{ rate = 899_999_999.7 }", 1_000_799),
+]
+
+
+@pytest.mark.parametrize(("price", "most"), LARGEST)
+def test_a_quantity_too_large_for_its_price_is_the_jobs_fault(price: str, most: int) -> None:
+    dear = catalog(f'[actions.x]\ntitle = "X"\nprice = {price}\nunit = "x"')
     terms = dear.terms(job("x", quantity=most))
     assert terms is not None
-    assert terms.amount == 1 + most * 9_000_000_000
+    assert terms.amount <= AMOUNT_MAX
     with pytest.raises(Fault, match=f"1 to {most} at this price") as caught:
         dear.terms(job("x", quantity=most + 1))
     assert caught.value.reason is Reason.INVALID_FIELD
@@ -231,6 +236,10 @@ def test_figures_are_credits_and_amounts_are_units() -> None:
         title = "X"
         price = { flat = 0.01, rate = 0.005, minimum = 0.05 }
         unit  = "x"
+        [actions.y]
+        title = "Y"
+        price = 0.5
+        unit  = "y"
     """
     tokens = catalog(section)
     assert (tokens.unit, tokens.decimals, tokens.packs) == ("Token", 2, (250, 1000))
@@ -238,6 +247,9 @@ def test_figures_are_credits_and_amounts_are_units() -> None:
     assert terms is not None
     assert terms.price == Price(flat=1, numerator=1, denominator=2, minimum=5, unit="x")
     assert (terms.amount, terms.overdraft_limit) == (6, 25)
+    plain = tokens.terms(job("y", quantity=3))
+    assert plain is not None
+    assert plain.amount == 150
 
 
 @pytest.mark.parametrize(
