@@ -143,7 +143,7 @@ async def test_a_store_before_7_is_refused(tmp_path: Path, version: str, *, refu
     )
 
 
-@pytest.mark.parametrize("answer", [b"*0\r\n", b"-ERR unknown command 'CONFIG'\r\n", b"+what\r\n"])
+@pytest.mark.parametrize("answer", [b"*0\r\n", b"-ERR unknown command\r\n", b"+what\r\n"])
 async def test_a_store_without_config_is_warned_of(tmp_path: Path, answer: bytes) -> None:
     async with FakeStore(tmp_path / "s") as store:
         store.answers = {b"INFO": bulk(INFO.format("7.0.0").encode()), b"CONFIG": answer}

@@ -207,6 +207,17 @@ def test_a_store_that_outlived_its_parent_is_named(data_dir: Path) -> None:
             wait_for_end(store_pid)
 
 
+def test_a_store_that_crashed_is_waited_for_while_its_child_lives(data_dir: Path) -> None:
+    # The child that rewrites the file inherits the lock.
+    with start(data_dir) as store:
+        lock = os.open(data_dir / "store.lock", os.O_RDWR)
+        kill(store)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    threading.Timer(0.2, os.close, (lock,)).start()
+    with start(data_dir) as store:
+        assert store.running
+
+
 def test_a_lock_of_nobody_known_is_respected(data_dir: Path) -> None:
     data_dir.mkdir()
     with (data_dir / "store.lock").open("w") as lock:
@@ -224,6 +235,14 @@ def test_the_store_outlives_the_thread_that_started_it(data_dir: Path) -> None:
         for _ in range(20):
             assert client.ping()
         assert store.running
+
+
+@linux_only
+def test_signals_that_the_parent_blocks_still_end_the_store(data_dir: Path) -> None:
+    before = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})"
+    with creditgate_in_another_process(data_dir, before=before) as (process, store_pid):
+        process.kill()
+        wait_for_end(store_pid)
 
 
 def test_an_interrupt_from_the_terminal_is_not_for_the_store(data_dir: Path) -> None:

@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +48,7 @@ _POLL_S = 0.005
 _LAUNCHER = """
 import os, signal, sys
 parent, program, *arguments = sys.argv[1:]
+signal.pthread_sigmask(signal.SIG_SETMASK, [])
 if sys.platform == "linux":
     import ctypes
     PR_SET_PDEATHSIG = 1
@@ -249,9 +251,10 @@ def _lock(data_dir: Path, *, wait_s: float) -> Iterator[int]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # The store of a creditgate that was killed is about to end: wait for it.
+                # The store of a creditgate that was killed is about to end, and so is the
+                # process that rewrites the file of a store that was killed: wait for them.
                 owner, store = _holders(os.pread(descriptor, 100, 0))
-                if _alive(owner) or time.monotonic() > end:
+                if (_alive(owner) and _alive(store)) or time.monotonic() > end:
                     raise StoreStartError(_in_use(data_dir, owner, store)) from None
                 time.sleep(_POLL_S)
         yield descriptor
@@ -323,41 +326,37 @@ class _Keeper:
         self.ended = threading.Event()
         self.log_path = log_path
         self._log_start = 0
-        self._arguments = arguments
-        self._lock_fd = lock_fd
-        self._started = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._error: OSError | None = None
-        threading.Thread(target=self._keep, name="creditgate-store", daemon=True).start()
-        self._started.wait()
-        if self._error is not None:
-            raise self._error
+        started: Future[subprocess.Popen[bytes]] = Future()
+        threading.Thread(
+            target=self._keep,
+            args=(arguments, lock_fd, started),
+            name="creditgate-store",
+            daemon=True,
+        ).start()
+        self._process = started.result()
+        self.pid = self._process.pid
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def _keep(self) -> None:
+    def _keep(
+        self, arguments: list[str], lock_fd: int, started: "Future[subprocess.Popen[bytes]]"
+    ) -> None:
         try:
             with _opened_log(self.log_path) as log:
                 self._log_start = os.fstat(log).st_size
-                self._process = subprocess.Popen(  # noqa: S603 - the program found above
-                    [*_PYTHON, _LAUNCHER, str(os.getpid()), *self._arguments],
+                process = subprocess.Popen(  # noqa: S603 - the program found above
+                    [*_PYTHON, _LAUNCHER, str(os.getpid()), *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    pass_fds=(self._lock_fd,),
+                    pass_fds=(lock_fd,),
                     umask=0o077,
                     # Ctrl-C in a terminal is for creditgate, which drains first and then stops it.
                     start_new_session=True,
                 )
-        except OSError as error:
-            self._error = error
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
+            started.set_exception(error)
             return
-        finally:
-            self._started.set()
-        self._process.wait()
+        started.set_result(process)
+        process.wait()
         self.ended.set()
 
     def stop(self) -> None:
@@ -368,7 +367,6 @@ class _Keeper:
 
     def _signal(self, number: signal.Signals) -> None:
         # send_signal, not os.kill: it knows when the process is gone and its pid may be another's.
-        assert self._process is not None
         self._process.send_signal(number)
 
     def last_words(self) -> str:
