@@ -200,7 +200,12 @@ class Model:
             return r.Expired(returned=self.expire(account, command))
         if account is None:
             raise _fault(Reason.ACCOUNT_NOT_FOUND, account_id=command.account_id)
-        self.look_at(account, command)
+        return self.act(account, command)
+
+    def act(self, account: Account, command: c.Command[Any]) -> Any:
+        """Run a command on an account that exists."""
+        if not isinstance(command, c.GetHold | c.ListHolds | c.ListLedger):
+            self.look_at(account, command)
         match command:
             case c.Authorize() | c.Charge():
                 return self.authorize(account, command)
@@ -240,7 +245,7 @@ class Model:
         return max(self.now_ms, account.seen_ms)
 
     def look_at(self, account: Account, command: c.Command[Any]) -> None:
-        """Do what comes before every operation."""
+        """Do what comes before every operation, but for those that show what is written."""
         rules = getattr(command, "rules", None)
         if rules is not None and rules.ranks != account.ranks:
             account.ranks = rules.ranks  # The rows are sorted anew, which is a change to keep.
@@ -259,7 +264,7 @@ class Model:
             row.status = "ended"
             account.seen_ms = now
             self.move(account, row, AVAILABLE, EXPIRED, row.figures[AVAILABLE])
-            self.enter(account, Verb.END_BUCKET)
+            self.enter(account, Verb.END_BUCKET, bucket_id=row.bucket_id)
 
     def move(self, account: Account, row: Row, source: Figure, target: Figure, amount: int) -> None:
         """Take `amount` from one figure of a row to another; `granted` counts what ever came in."""
@@ -286,6 +291,7 @@ class Model:
         hold: Hold | None = None,
         operation_id: str = "",
         debt_change: int = 0,
+        bucket_id: str = "",
     ) -> None:
         """Close the change under way with its entry."""
         account.seen_ms = self.now(account)
@@ -297,6 +303,7 @@ class Model:
                 verb=verb,
                 hold_id=hold.command.hold_id if hold else "",
                 operation_id=operation_id,
+                bucket_id=bucket_id,
                 member_id=hold.command.member_id if hold else "",
                 action=hold.command.job.action if hold else "",
                 model=hold.command.job.model if hold else "",
@@ -704,11 +711,11 @@ class Model:
         )
         account.rows[command.source_ref] = row
         self.move(account, row, GRANTED, AVAILABLE, command.amount)
-        self.enter(account, Verb.GRANT)
+        self.enter(account, Verb.GRANT, bucket_id=row.bucket_id)
         paid = min(account.debt, command.amount)
         if paid:
             self.move(account, row, AVAILABLE, SPENT, paid)
-            self.enter(account, Verb.PAY_DEBT, debt_change=-paid)
+            self.enter(account, Verb.PAY_DEBT, debt_change=-paid, bucket_id=row.bucket_id)
         return r.Granted(bucket=row.show(), replayed=False, totals=self.totals(account))
 
     def void_bucket(self, account: Account, command: c.VoidBucket) -> r.Voided:
@@ -718,7 +725,7 @@ class Model:
         if row.status == "live":
             row.status = "voided"
             self.move(account, row, AVAILABLE, VOIDED, row.figures[AVAILABLE])
-            self.enter(account, Verb.VOID_BUCKET)
+            self.enter(account, Verb.VOID_BUCKET, bucket_id=row.bucket_id)
         return r.Voided(bucket=row.show(), totals=self.totals(account))
 
     # Reads.

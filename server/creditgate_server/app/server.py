@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from creditgate.v1 import accounts_pb2, catalog_pb2, credits_pb2
 from creditgate_server.app.addresses import RefusedToStart, check_listen, locked_socket
 from creditgate_server.app.settings import Settings
-from creditgate_server.app.sweeper import sweep
+from creditgate_server.app.sweeper import forget, sweep
 from creditgate_server.catalogs import reader
 from creditgate_server.core.catalog import Catalog
 from creditgate_server.engines.aio import AioEngine
@@ -81,6 +81,7 @@ async def running(
 
         tasks = [
             asyncio.create_task(sweep(ledger, lambda: content)),
+            asyncio.create_task(forget(ledger, settings.record_days * 86_400_000)),
             asyncio.create_task(_watch(engine, ledger, settings, store, on_store_lost)),
         ]
         parts.push_async_callback(_end, engine, tasks)

@@ -1,4 +1,4 @@
-"""Returns holds whose deadline has passed. Every sidecar may run one: the scripts look at each hold's
+"""Returns holds whose deadline has passed, and drops records that are old enough. Every sidecar may run one: the scripts look at each hold's
 state themselves, so that two of them at once do nothing twice.
 """
 
@@ -12,6 +12,8 @@ from creditgate_server.store.redis_ledger import RedisLedger
 
 # An abandoned hold is back within 2 s of its deadline, also when one round of asking fails.
 INTERVAL_S = 0.5
+# Records are kept for days: nobody waits for them to go.
+FORGET_INTERVAL_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -28,3 +30,14 @@ async def sweep(ledger: RedisLedger, catalog: Callable[[], Catalog]) -> None:
             _log.info("%d holds expired and went back", found)
         else:
             await asyncio.sleep(INTERVAL_S)
+
+
+async def forget(ledger: RedisLedger, keep_ms: int) -> None:
+    """Drop what ended more than `keep_ms` ago, a little at a time, until cancelled."""
+    while True:
+        passed = 0
+        try:
+            passed = await ledger.forget(keep_ms=keep_ms)
+        except StoreError as error:
+            _log.debug("cannot look for old records: %s", error)
+        await asyncio.sleep(INTERVAL_S if passed else FORGET_INTERVAL_S)

@@ -252,13 +252,17 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """One change of one account; `available`, `held` and `debt` are the totals after it."""
+    """One change of one account; `available`, `held` and `debt` are the totals after it.
+
+    `bucket_id` is set for changes of a bucket alone, `hold_id` and what follows from it for the others.
+    """
 
     seq: int
     at_ms: int
     verb: Verb
     hold_id: str
     operation_id: str
+    bucket_id: str
     member_id: str
     action: str
     model: str

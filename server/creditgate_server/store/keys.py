@@ -24,6 +24,7 @@ class Partition:
     deadlines: str
     ledger: str
     closed: str
+    forgotten: str
 
     def account(self, account_id: str) -> str:
         """The key of an account that belongs here."""
@@ -42,6 +43,7 @@ class Keys:
                 f"creditgate:{{{tag}}}:deadlines",
                 f"creditgate:{{{tag}}}:ledger",
                 f"creditgate:{{{tag}}}:closed",
+                f"creditgate:{{{tag}}}:forgotten",
             )
             for tag in _tags(partitions)
         )

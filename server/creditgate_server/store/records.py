@@ -173,6 +173,7 @@ def read_entry(words: Sequence[str]) -> LedgerEntry:
         verb=Verb(said["verb"]),
         hold_id=unword(said["hold"]),
         operation_id=unword(said["operation"]),
+        bucket_id=_row_name(unword(said["row"]))[0],
         member_id=unword(said["member"]),
         action=unword(said["action"]),
         model=unword(said["model"]),

@@ -13,7 +13,7 @@ from creditgate_server.store.verbs import VERBS, Verb
 LAYOUT = "1"
 """The form of keys and records. A store of another layout is refused."""
 
-_LIST_DUE = script("list_due")
+_LIST_DUE, _FORGET, _DROP_ROW = map(script, ("list_due", "forget", "drop_row"))
 
 
 class StoreMismatch(Exception):
@@ -107,6 +107,29 @@ class RedisLedger:
         await self.run_all(due)
         return len(due)
 
+    async def forget(self, *, keep_ms: int, limit: int = 200) -> int:
+        """Drop records of what ended more than `keep_ms` ago; looks at `limit` ledger entries of each
+        partition, and returns how many it passed. Nothing left to do when that is 0.
+        """
+        asked = [
+            self._link.evaluate(
+                _FORGET,
+                [partition.ledger, partition.closed, partition.forgotten],
+                [self._now(), str(keep_ms), str(limit)],
+            )
+            for partition in self._keys.partitions
+        ]
+        passed, dropped = 0, []
+        for reply in asked:
+            seen, *rows = await reply
+            passed += seen
+            for account_id, row in zip(rows[::2], rows[1::2], strict=True):
+                account = self._keys.partition_of(account_id).account(account_id)
+                dropped.append(self._link.evaluate(_DROP_ROW, [account], [row]))
+        for done in dropped:
+            await done
+        return passed
+
     async def close(self) -> None:
         """Let go of the connection; what was sent is answered first."""
         await self._link.close()
@@ -122,7 +145,7 @@ class RedisLedger:
 
 def all_scripts(verbs: dict[type[Command[Any]], Verb]) -> list[Script]:
     """Every script that a connection loads before it is used."""
-    return [_LIST_DUE, *(verb.script for verb in verbs.values())]
+    return [_LIST_DUE, _FORGET, _DROP_ROW, *(verb.script for verb in verbs.values())]
 
 
 async def _identify(link: Link, partitions: int | None) -> Keys:

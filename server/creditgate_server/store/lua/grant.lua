@@ -30,11 +30,11 @@ end
 -- What follows must succeed.
 row = add_row(a, source_ref, kind, ends, actions, models)
 move(a, row, 'g', 'a', amount)
-record(a, 'grant')
+record(a, 'grant', nil, nil, 0, row)
 local paid = math.min(a.debt, amount)
 if paid > 0 then
   move(a, row, 'a', 's', paid)
   a.debt = a.debt - paid
-  record(a, 'pay_debt', nil, nil, -paid)
+  record(a, 'pay_debt', nil, nil, -paid, row)
 end
 return answer(a, 'granted', row_record(row), '0')

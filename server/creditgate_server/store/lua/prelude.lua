@@ -12,6 +12,7 @@
 --   deadlines  creditgate:{tag}:deadlines               zset    <account_id>/<hold_id> by deadline_ms
 --   ledger     creditgate:{tag}:ledger                  stream  an entry per change; `prev` is the account's entry before it
 --   closed     creditgate:{tag}:closed                  hash    <account_id>/<hold_id> -> the record of a hold that ended
+--   forgotten  creditgate:{tag}:forgotten               string  the last ledger entry that `forget` has seen
 --
 -- A hold's record, words with a space between:
 --   state amount charged refunded overdrawn overdrawn_back deadline_ms ended_ms late
@@ -177,11 +178,12 @@ local function move(a, row, from, to, n)
 end
 
 -- Close one change: it gets the next number, the moves made since the last one, and the totals after it.
-local function record(a, verb, hold, operation, debt_change)
+local function record(a, verb, hold, operation, debt_change, row)
   a.seq = a.seq + 1
   a.entries[#a.entries + 1] = {
     'seq', text(a.seq), 'at', text(a.now), 'verb', verb,
-    'hold', hold and hold.id or '*', 'operation', operation or '*', 'member', hold and hold.member or '*',
+    'row', row and row.name or '*', 'hold', hold and hold.id or '*',
+    'operation', operation ~= '' and operation or '*', 'member', hold and hold.member or '*',
     'action', hold and hold.action or '*', 'model', hold and hold.model or '*',
     'moves', #a.moves > 0 and table.concat(a.moves, ',') or '*',
     'debt', text(debt_change or 0),
@@ -224,7 +226,7 @@ local function catch_up(a)
   while a.due > 0 and a.due <= a.now do
     local row = row_of(a, string.match(list_of(a, 'ends'), '^ (%S+)'))
     end_row(a, row, 'e', 'E')
-    record(a, 'end_bucket')
+    record(a, 'end_bucket', nil, nil, 0, row)
   end
 end
 
@@ -345,16 +347,16 @@ local function end_hold(a, hold, state)
   hold.ended = a.now
 end
 
--- The recorded operation of this id, or nil. `verb` tells the nameless settle from the nameless refund.
-local function find_operation(hold, id, verb)
-  local wanted = id == '' and '*/' .. verb .. '/' or id .. '/'
-  local at, to = string.find(',' .. hold.operations .. ',', ',' .. wanted, 1, true)
+-- The recorded operation of this id, or nil. One without an id is known by its verb and its content.
+local function find_operation(hold, id, verb, fingerprint)
+  local operations = ',' .. hold.operations .. ','
+  local at = string.find(operations, id == '' and ',*/' .. verb .. '/' .. fingerprint .. '/' or ',' .. id .. '/', 1, true)
   if at == nil or hold.operations == '*' then
     return nil
   end
-  local fingerprint, charged, shortfall, returned, late =
-    string.match(hold.operations, '^([^/]+)/(%d+)/(%d+)/(%d+)/(%d)', to + (id == '' and 0 or 2))
-  return { fingerprint = fingerprint, charged = charged, shortfall = shortfall, returned = returned, late = late }
+  local found, charged, shortfall, returned, late =
+    string.match(operations, '^,[^/]+/%a/(%x+)/(%d+)/(%d+)/(%d+)/(%d)', at)
+  return { fingerprint = found, charged = charged, shortfall = shortfall, returned = returned, late = late }
 end
 
 local function is_full(hold)

@@ -21,11 +21,11 @@ if hold == nil then
   return answer(a, 'hold_not_found')
 end
 expire_if_due(a, hold, on_failed, tonumber(compensation_ms))
-local earlier = find_operation(hold, operation_id, 's')
+local earlier = find_operation(hold, operation_id, 's', fingerprint)
 if earlier ~= nil and earlier.fingerprint == fingerprint then
   return answer(a, 'settled', earlier.charged, earlier.shortfall, earlier.returned, earlier.late, hold.record, '1')
 end
-if earlier ~= nil and operation_id ~= '' then
+if earlier ~= nil then
   return answer(a, 'id_reused')
 end
 local late = hold.state == 'E'

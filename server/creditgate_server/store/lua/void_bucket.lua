@@ -17,6 +17,6 @@ if row == nil then
 end
 if row.status == 'L' then
   end_row(a, row, 'v', 'V')
-  record(a, 'void_bucket')
+  record(a, 'void_bucket', nil, nil, 0, row)
 end
 return answer(a, 'voided', row_record(row))
