@@ -144,14 +144,13 @@ class Hold:
 class Account:
     """One account, whole.
 
-    `seen_ms` is the time of its last change of any sort, `moves` are those of the change under way.
+    `seen_ms` is the time of its last entry, or of its creation, `moves` are those of the change under way.
     """
 
     account_id: str
     zone: str
     created_ms: int
     seen_ms: int
-    ranks: str = ""
     debt: int = 0
     rows: dict[str, Row] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
@@ -246,10 +245,6 @@ class Model:
 
     def look_at(self, account: Account, command: c.Command[Any]) -> None:
         """Do what comes before every operation, but for those that show what is written."""
-        rules = getattr(command, "rules", None)
-        if rules is not None and rules.ranks != account.ranks:
-            account.ranks = rules.ranks  # The rows are sorted anew, which is a change to keep.
-            account.seen_ms = self.now(account)
         self.end_rows(account)
 
     def end_rows(self, account: Account) -> None:
@@ -262,7 +257,6 @@ class Model:
         ]
         for _, _, row in sorted(due, key=lambda item: item[:2]):
             row.status = "ended"
-            account.seen_ms = now
             self.move(account, row, AVAILABLE, EXPIRED, row.figures[AVAILABLE])
             self.enter(account, Verb.END_BUCKET, bucket_id=row.bucket_id)
 
@@ -491,12 +485,12 @@ class Model:
         return returned
 
     def expire(self, account: Account | None, command: c.Expire) -> int | None:
-        """As `expire_if_due`; a sweeper that finds no hold has nothing to do."""
-        if account is None:
+        """As `expire_if_due`; where there is no open hold, the account is not even looked at."""
+        hold = None if account is None else account.holds.get(command.hold_id)
+        if account is None or hold is None or hold.state is not HoldState.OPEN:
             return None
         self.look_at(account, command)
-        hold = account.holds.get(command.hold_id)
-        return None if hold is None else self.expire_if_due(account, hold, command.rules)
+        return self.expire_if_due(account, hold, command.rules)
 
     def extend(self, account: Account, command: c.Extend) -> r.Extended:
         hold = self.hold(account, command.hold_id)
@@ -680,7 +674,6 @@ class Model:
         self.look_at(account, command)
         if command.zone:
             account.zone = command.zone
-            account.seen_ms = self.now(account)
         return r.AccountPut(account=self.show_account(account), created=created)
 
     def grant(self, account: Account, command: c.Grant) -> r.Granted:

@@ -231,11 +231,12 @@ local function catch_up(a)
 end
 
 local function new_account(key, deadlines, ledger, closed, id, clock)
+  local now = instant(clock, 0)
   return {
     key = key, deadlines = deadlines, ledger = ledger, closed = closed, id = id,
     seq = 0, available = 0, held = 0, debt = 0, open = 0, due = 0, limited = 0, ranks = '*', last = '0-0',
     order = ' ', row = {}, touched = {}, relisted = {}, moves = {}, entries = {}, sets = {},
-    now = instant(clock, 0),
+    now = now, seen = now,
   }
 end
 
@@ -253,7 +254,8 @@ local function open_account(key, deadlines, ledger, closed, id, clock, ranks, ho
     order = got[2] or ' ', row = {}, touched = {}, relisted = {}, moves = {}, entries = {}, sets = {},
     found = got[3],
   }
-  a.now = instant(clock, tonumber(seen))
+  a.seen = tonumber(seen)
+  a.now = instant(clock, a.seen)
   if ranks ~= '' and ranks ~= ranked then
     -- The catalog ranks kinds in another way now; this account is sorted anew, once.
     a.ranks = ranks
@@ -563,7 +565,7 @@ local function commit(a)
     end
   end
   put(a, 'state', string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s %s', a.seq, a.available, a.held, a.debt,
-    a.open, a.now, a.due, a.limited, a.ranks, a.last))
+    a.open, #a.entries > 0 and a.now or a.seen, a.due, a.limited, a.ranks, a.last))
   -- In pieces: `unpack` takes some thousands of values at most.
   for first = 1, #a.sets, 1000 do
     redis.call('HSET', a.key, unpack(a.sets, first, math.min(first + 999, #a.sets)))
