@@ -22,6 +22,8 @@ PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
 DURATION_S_MAX = 366 * 86_400
 _INSTANT_S_MAX = 253_402_300_799
+_NANOS = 1_000_000_000
+_CURSOR_MAX = 2**64 - 1
 
 _matches_id = re.compile(r"[A-Za-z0-9_.:-]{1,128}").fullmatch
 _ID_RANGE = "must be 1 to 128 of the characters A-Z a-z 0-9 _ . : -"
@@ -75,10 +77,10 @@ def settings(values: Mapping[str, str], field: str) -> tuple[tuple[str, str], ..
     """Settings of a job, sorted by name."""
     if len(values) > SETTINGS_MAX:
         raise invalid(field, f"has {len(values)} settings, at most {SETTINGS_MAX} are allowed")
-    return tuple(
-        (identifier(name, f"{field}: a name"), identifier(values[name], f"{field}[{name!r}]"))
-        for name in sorted(values)
-    )
+    for name in values:
+        if _matches_id(name) is None:
+            raise invalid(field, f"a name {_ID_RANGE}")
+    return tuple((name, identifier(values[name], f"{field}[{name}]")) for name in sorted(values))
 
 
 def optional_duration_ms(message: Message, field: str) -> int | None:
@@ -86,9 +88,10 @@ def optional_duration_ms(message: Message, field: str) -> int | None:
     if not message.HasField(field):
         return None
     value: Duration = getattr(message, field)
-    if not 1 <= value.seconds <= DURATION_S_MAX or not 0 <= value.nanos < 1_000_000_000:
+    duration_ms = value.seconds * 1000 + value.nanos // 1_000_000
+    if not (0 <= value.nanos < _NANOS and 1000 <= duration_ms <= DURATION_S_MAX * 1000):
         raise invalid(field, "must be 1 second to 366 days")
-    return value.seconds * 1000 + value.nanos // 1_000_000
+    return duration_ms
 
 
 def optional_instant_ms(message: Message, field: str) -> int | None:
@@ -96,7 +99,7 @@ def optional_instant_ms(message: Message, field: str) -> int | None:
     if not message.HasField(field):
         return None
     value: Timestamp = getattr(message, field)
-    if not 0 < value.seconds <= _INSTANT_S_MAX or not 0 <= value.nanos < 1_000_000_000:
+    if not 0 < value.seconds <= _INSTANT_S_MAX or not 0 <= value.nanos < _NANOS:
         raise invalid(field, "must be an instant from 1970 to 9999")
     return value.seconds * 1000 + value.nanos // 1_000_000
 
@@ -106,6 +109,9 @@ def zone(value: str, field: str) -> str:
     if not value:
         return value
     try:
+        # Files beside the zones, such as "localtime", mean another zone on every machine.
+        if not value[0].isupper():
+            raise ValueError(value)
         zoneinfo.ZoneInfo(value)
     except (ValueError, zoneinfo.ZoneInfoNotFoundError, OSError):
         raise invalid(field, "must be an IANA time zone such as Europe/Berlin") from None
@@ -121,7 +127,10 @@ def page_size(value: int, field: str = "page_size") -> int:
 
 def page_token(value: str, pattern: str) -> str:
     """A token as an earlier page gave it, or empty."""
-    if value and not re.fullmatch(pattern, value, re.ASCII):
+    if value and not (
+        re.fullmatch(pattern, value, re.ASCII)
+        and all(int(number) <= _CURSOR_MAX for number in value.split("-"))
+    ):
         raise not_a_page_token()
     return value
 

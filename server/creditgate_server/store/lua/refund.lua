@@ -39,7 +39,7 @@ end
 if refundable == 0 and hold.state == 'R' then
   return answer(a, 'hold_refunded', text(hold.charged), text(hold.refunded))
 end
-if is_full(hold) then
+if not open and is_full(hold) then
   return answer(a, 'too_many_operations')
 end
 local n = amount == '' and refundable or tonumber(amount)
