@@ -144,7 +144,8 @@ class Hold:
 class Account:
     """One account, whole.
 
-    `seen_ms` is the time of its last entry, or of its creation, `moves` are those of the change under way.
+    `seen_ms` is the time of its last entry, or of its creation; `moves` are those of the change
+    under way.
     """
 
     account_id: str
@@ -204,7 +205,7 @@ class Model:
     def act(self, account: Account, command: c.Command[Any]) -> Any:
         """Run a command on an account that exists."""
         if not isinstance(command, c.GetHold | c.ListHolds | c.ListLedger):
-            self.look_at(account, command)
+            self.end_rows(account)
         match command:
             case c.Authorize() | c.Charge():
                 return self.authorize(account, command)
@@ -243,12 +244,8 @@ class Model:
         """The account's time, which never runs backwards."""
         return max(self.now_ms, account.seen_ms)
 
-    def look_at(self, account: Account, command: c.Command[Any]) -> None:
-        """Do what comes before every operation, but for those that show what is written."""
-        self.end_rows(account)
-
     def end_rows(self, account: Account) -> None:
-        """Do what is due."""
+        """Do what is due before every operation, but for those that show what is written."""
         now = self.now(account)
         due = [
             (row.ends_ms, row.bucket_id, row)
@@ -283,6 +280,7 @@ class Model:
         account: Account,
         verb: Verb,
         hold: Hold | None = None,
+        *,
         operation_id: str = "",
         debt_change: int = 0,
         bucket_id: str = "",
@@ -489,7 +487,7 @@ class Model:
         hold = None if account is None else account.holds.get(command.hold_id)
         if account is None or hold is None or hold.state is not HoldState.OPEN:
             return None
-        self.look_at(account, command)
+        self.end_rows(account)
         return self.expire_if_due(account, hold, command.rules)
 
     def extend(self, account: Account, command: c.Extend) -> r.Extended:
@@ -577,7 +575,13 @@ class Model:
         if not command.partial:
             returned = self.return_held(account, hold, rules, rules.on_failed)
             hold.state, hold.ended_ms = HoldState.SETTLED, self.now(account)
-        self.enter(account, Verb.SETTLE, hold, command.operation_id, overdrawn)
+        self.enter(
+            account,
+            Verb.SETTLE,
+            hold,
+            operation_id=command.operation_id,
+            debt_change=overdrawn,
+        )
         answer = self.record(
             hold,
             command,
@@ -620,7 +624,7 @@ class Model:
                 raise _fault(Reason.HOLD_OPEN, hold_id=command.hold_id)
             returned = self.return_held(account, hold, rules, policy)
             hold.state, hold.ended_ms = HoldState.REFUNDED, self.now(account)
-            self.enter(account, Verb.REFUND, hold, command.operation_id)
+            self.enter(account, Verb.REFUND, hold, operation_id=command.operation_id)
             return self.refunded(account, hold, self.record(hold, command, refunded=returned))
         if hold.state is HoldState.EXPIRED and hold.refundable == 0:
             return self.refunded(account, hold, {"refunded": 0})
@@ -649,7 +653,7 @@ class Model:
         self.compensate(account, rules, compensated)
         hold.overdrawn_refunded += overdrawn
         hold.refunded += amount
-        self.enter(account, Verb.REFUND, hold, command.operation_id, -owed)
+        self.enter(account, Verb.REFUND, hold, operation_id=command.operation_id, debt_change=-owed)
         return self.refunded(account, hold, self.record(hold, command, refunded=amount))
 
     def refunded(
@@ -671,7 +675,7 @@ class Model:
                 seen_ms=self.now_ms,
             )
             self.accounts[command.account_id] = account
-        self.look_at(account, command)
+        self.end_rows(account)
         if command.zone:
             account.zone = command.zone
         return r.AccountPut(account=self.show_account(account), created=created)

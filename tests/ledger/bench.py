@@ -1,4 +1,4 @@
-"""The bench on which a ledger is tried: an account of its own, a clock that stands still, an auditor."""
+"""The bench on which a ledger is tried: an account of its own, a still clock, an auditor."""
 
 import contextlib
 import dataclasses
@@ -210,10 +210,10 @@ class Bench:
         replies = []
         for command in commands:
             [reply] = await self.ledger.run_all([command])
-            if self.beside is not None:
+            # Lists are left out: their cursors are each ledger's own.
+            if self.beside is not None and not isinstance(command, c.ListHolds | c.ListLedger):
                 [expected] = await self.beside.run_all([command])
-                if not isinstance(command, c.ListHolds | c.ListLedger):  # Pages are cut freely.
-                    assert seen(reply) == seen(expected), command
+                assert seen(reply) == seen(expected), command
             if isinstance(reply, Fault):
                 raise reply
             replies.append(reply)

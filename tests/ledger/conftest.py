@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from creditgate_server.store.redis_ledger import RedisLedger
 from tests.ledger.bench import START_MS, Bench, Clock
 from tests.model import Model
 
@@ -20,8 +21,6 @@ async def ledger(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         yield bench
         await bench.audit()
         return
-    from creditgate_server.store.redis_ledger import RedisLedger
-
     store = await RedisLedger.open(request.getfixturevalue("store_url"), clock=clock)
     try:
         bench = Bench(store, clock, account_id=account_id, beside=Model(START_MS))

@@ -1,8 +1,8 @@
-"""Random histories of accounts: written to collide, told to two ledgers, shortened when they differ.
+"""Random histories of accounts: written to collide, told to two ledgers, shortened if they differ.
 
-A history is a list of steps, each a command and the instant at which it is run. It is written while the
-model lives it, since what is worth asking next depends on what is there; whatever went wrong, the
-steps alone tell it again.
+A history is a list of steps, each a command and the instant at which it is run. It is written while
+the model lives it, since what is worth asking next depends on what is there; whatever went wrong,
+the steps alone tell it again.
 """
 
 import dataclasses
@@ -14,15 +14,20 @@ from creditgate_server.core import commands as c
 from creditgate_server.core.commands import Kind, LateSettle, Overage, ReturnPolicy
 from creditgate_server.core.ledger import Ledger
 from creditgate_server.core.prices import AMOUNT_MAX, Price, Rounding
-from tests.ledger.bench import START_MS, Ask, audit, compare, pages, seen, snapshot
+from tests.ledger.bench import START_MS, Ask, audit, compare, seen, snapshot
 from tests.model import Account, Model
 
-LENGTH = 240
-"""Commands of one account; a longer life only makes whole-state comparisons slower."""
+TURNS = 96
+"""The length of an account's life; a longer one only makes whole-state comparisons slower."""
 
 SIDE_BY_SIDE = 8
+"""So many accounts live at once, to fill the pipeline."""
+
 BATCH = 4
-COMPARE_EVERY = 24
+"""At most so many commands of one account in one turn, at one instant."""
+
+COMPARE_EVERY = 10
+"""After so many turns the whole state is compared; what a command answers always is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +77,7 @@ def other_than(value: Any, name: str) -> Any:
 
 
 def content_fields(command: c.Command[Any]) -> list[str]:
-    """The fields whose content a retry must repeat: all but the account and the ids that name it."""
+    """The fields whose content a retry must repeat: all but the account and the naming ids."""
     names = {"account_id", "hold_id", "operation_id", "source_ref"}
     return [
         spec.name
@@ -268,9 +273,8 @@ class Author:
     def again(self) -> c.Command[Any]:
         """A retry: what was asked before, with what the catalog says by now."""
         command = self.dice.choice(self.told[-40:])
-        if hasattr(command, "rules"):
-            return dataclasses.replace(command, **{"rules": self.ask.rules})
-        return command
+        changes: dict[str, Any] = {"rules": self.ask.rules} if hasattr(command, "rules") else {}
+        return dataclasses.replace(command, **changes)
 
     def nearly_again(self) -> c.Command[Any]:
         """An id used again with other content."""
@@ -297,7 +301,7 @@ def instants(accounts: Iterable[Account]) -> list[int]:
 
 
 def next_instant(dice: random.Random, now_ms: int, accounts: Iterable[Account]) -> int:
-    """Mostly the same moment, often just around one at which something is due, rarely a step back."""
+    """Mostly the same moment, often around one at which something is due, rarely a step back."""
     how = dice.random()
     if how < 0.45:
         return now_ms
@@ -350,6 +354,9 @@ class Telling:
         account = self.model.accounts.get(account_id)
         if account is None:
             return
+        self.steps[account_id].append(
+            Step(self.model.now_ms, ask.balance())
+        )  # Reading it acts too.
         try:
             expected = await snapshot(self.model, ask)
             found = await snapshot(self.ledger, ask, limit=limit)
@@ -371,35 +378,35 @@ async def tell(telling: Telling, seed: int, operations: int, prefix: str) -> int
             Author(dice, f"{prefix}-{seed}-{told}-{number}", telling.model)
             for number in range(SIDE_BY_SIDE)
         ]
-        for turn in range(LENGTH // BATCH):
+        for turn in range(TURNS):
             alive = [author.account for author in authors]
             accounts = [account for account in alive if account is not None]
             telling.set_now(next_instant(dice, telling.model.now_ms, accounts))
             commands = []
             expected = []
             for author in authors:
-                for _ in range(BATCH):
+                for _ in range(dice.randint(1, BATCH)):
                     command = author.write()
                     commands.append(command)
                     expected.append(telling.expect(command))
             await telling.check(commands, expected)
             told += len(commands)
-            if (turn + 1) % (COMPARE_EVERY // BATCH) == 0:
+            if (turn + 1) % COMPARE_EVERY == 0 or turn + 1 == TURNS:
                 for author in authors:
                     await telling.check_whole(author.ask.account_id, dice.choice([3, 1000]))
     return told
 
 
 async def tell_again(steps: Sequence[Step], telling: Telling, account_id: str) -> Difference | None:
-    """Tell one history to a new account, comparing everything after every step."""
-    for step in steps:
-        command = dataclasses.replace(step.command, account_id=account_id)
-        telling.set_now(step.now_ms)
-        try:
+    """Tell one history to a new account, comparing every answer, and the whole state at the end."""
+    try:
+        for step in steps:
+            command = dataclasses.replace(step.command, account_id=account_id)
+            telling.set_now(step.now_ms)
             await telling.check([command], [telling.expect(command)])
-            await telling.check_whole(account_id)
-        except Difference as difference:
-            return difference
+        await telling.check_whole(account_id)
+    except Difference as difference:
+        return difference
     return None
 
 
@@ -446,10 +453,11 @@ async def search(
     try:
         await tell(telling, seed, operations, prefix)
     except Difference as difference:
-        account_id = str(difference.args[0])
-        steps = telling.steps[account_id]
+        first = difference
     else:
         return None
+    account_id = str(first.args[0])
+    steps = telling.steps[account_id]
     tries = 0
 
     async def attempt(some: Sequence[Step]) -> Difference | None:
@@ -461,7 +469,7 @@ async def search(
         return await attempt(some) is not None
 
     if not await fails(steps):
-        return Found(seed, steps, difference)
+        return Found(seed, steps, first)
     short = await shortest(steps, fails)
     last = await attempt(short)
     assert last is not None

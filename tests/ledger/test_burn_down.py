@@ -1,6 +1,7 @@
 """Which credits are drawn first, and which may not be drawn at all."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -139,7 +140,7 @@ async def test_of_two_of_one_age_the_name_decides_by_its_bytes(ledger: Bench) ->
     ],
 )
 async def test_a_restricted_bucket_pays_what_it_names(
-    ledger: Bench, only: dict[str, tuple[str, ...]], job: Job, *, pays: bool
+    ledger: Bench, only: dict[str, Any], job: Job, *, pays: bool
 ) -> None:
     await ledger.run(ledger.ask.grant("limited", 5, **only))
     reply = await ledger.run(ledger.ask.authorize("job", 5, job))

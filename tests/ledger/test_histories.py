@@ -1,6 +1,6 @@
 """Random histories, told to the store and to the model, which must not differ in anything.
 
-A setting makes the run longer: CREDITGATE_HISTORY_OPERATIONS=1000000 pytest tests/ledger/test_histories.py
+Settings: CREDITGATE_HISTORY_OPERATIONS makes the run longer, CREDITGATE_HISTORY_SEED repeats one.
 """
 
 import os
