@@ -233,8 +233,9 @@ def nothing_says_where_packages_come_from(file: File) -> Problems:
 
 def lines_are_short(file: File) -> Problems:
     for number, line in enumerate(file.lines, 1):
-        if len(line) > 100:
-            yield number, f"{len(line)} characters, at most 100"
+        # Wider than Python's: a record, or the signature of a script, reads best in one line.
+        if len(line) > 120:
+            yield number, f"{len(line)} characters, at most 120"
 
 
 # Lua. The prelude is put in front of every script; the others are one verb each.

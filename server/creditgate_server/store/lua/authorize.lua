@@ -15,5 +15,6 @@ if a == nil then
 end
 return answer(a, unpack(place(a, {
   id = hold_id, fingerprint = fingerprint, amount = amount, amount_max = amount_max, ttl_ms = tonumber(ttl_ms),
-  action = action, model = model, member = member, terms = terms, on_failed = on_failed, compensation_ms = tonumber(compensation_ms),
+  action = action, model = model, member = member, terms = terms, on_failed = on_failed,
+  compensation_ms = tonumber(compensation_ms),
 }, 'h')))

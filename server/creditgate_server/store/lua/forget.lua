@@ -24,7 +24,8 @@ for i, found in ipairs(entries) do
     reply[#reply + 1] = entry.row
   elseif entry.hold ~= '*' then
     -- A hold may have been settled late since: its own record says when it ended.
-    local member = entry.account .. '/' .. entry.hold
+    local owner = entry.account
+    local member = owner .. '/' .. entry.hold
     local record = redis.call('HGET', closed, member)
     local ended = record and string.match(record, '^%a %d+ %d+ %d+ %d+ %d+ %d+ (%d+) ')
     if ended and tonumber(ended) <= cutoff then

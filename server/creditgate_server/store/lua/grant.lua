@@ -1,6 +1,7 @@
 -- Put credits on an account, as a row of their own; a debt takes its part at once.
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
---   ARGV     1 account_id  2 clock  3 ranks  4 source_ref  5 kind  6 amount  7 ends_ms ('0' is never)  8 actions  9 models
+--   ARGV     1 account_id  2 clock  3 ranks  4 source_ref  5 kind  6 amount
+--            7 ends_ms ('0' is never)  8 actions  9 models
 --   reply    { outcome, seq, available, held, debt, now_ms, record, replayed }
 --   outcome  account_not_found | id_reused | ends_in_the_past | amount_overflow | granted
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

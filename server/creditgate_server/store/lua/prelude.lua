@@ -10,8 +10,8 @@
 --     b:<row>    kind granted available held spent expired voided ends_ms created_ms status actions models
 --     h:<hold>   an open hold: the record below
 --   deadlines  creditgate:{tag}:deadlines               zset    <account_id>/<hold_id> by deadline_ms
---   ledger     creditgate:{tag}:ledger                  stream  an entry per change; `prev` is the account's entry before it
---   closed     creditgate:{tag}:closed                  hash    <account_id>/<hold_id> -> the record of a hold that ended
+--   ledger     creditgate:{tag}:ledger                  stream  an entry per change; `prev` is the one before it
+--   closed     creditgate:{tag}:closed                  hash    <account_id>/<hold_id> -> a hold that ended
 --   forgotten  creditgate:{tag}:forgotten               string  the last ledger entry that `forget` has seen
 --
 -- A hold's record, words with a space between:
@@ -288,7 +288,8 @@ local function find_hold(a, id)
     string.match(found, HOLD)
   return {
     id = id, record = found, was_open = was_open, listed = tonumber(deadline), state = state,
-    amount = tonumber(amount), charged = tonumber(charged), refunded = tonumber(refunded), overdrawn = tonumber(overdrawn), overdrawn_back = tonumber(overdrawn_back),
+    amount = tonumber(amount), charged = tonumber(charged), refunded = tonumber(refunded),
+    overdrawn = tonumber(overdrawn), overdrawn_back = tonumber(overdrawn_back),
     deadline = tonumber(deadline), ended = tonumber(ended), late = late, fingerprint = fingerprint,
     first = tonumber(first), authorized = tonumber(authorized), terms = terms, ttl = tonumber(ttl),
     life = tonumber(life), overage = overage, limit = tonumber(limit), late_settle = late_settle, price = price,
@@ -352,7 +353,8 @@ end
 -- The recorded operation of this id, or nil. One without an id is known by its verb and its content.
 local function find_operation(hold, id, verb, fingerprint)
   local operations = ',' .. hold.operations .. ','
-  local at = string.find(operations, id == '' and ',*/' .. verb .. '/' .. fingerprint .. '/' or ',' .. id .. '/', 1, true)
+  local wanted = id == '' and ',*/' .. verb .. '/' .. fingerprint .. '/' or ',' .. id .. '/'
+  local at = string.find(operations, wanted, 1, true)
   if at == nil or hold.operations == '*' then
     return nil
   end

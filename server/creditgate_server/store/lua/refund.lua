@@ -2,7 +2,7 @@
 --   flags    allow-oom
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 hold_id  5 on_failed  6 compensation_ms  7 fingerprint
---            8 operation_id ('' is the one full refund)  9 amount ('' is all)  10 policy (of credits whose row has ended)
+--            8 operation_id ('' is the one full refund)  9 amount ('' is all)  10 policy (for ended rows)
 --   reply    { outcome, seq, available, held, debt, now_ms, refunded, hold, replayed }
 --            hold_refunded: { outcome, …, charged, refunded }; refund_exceeds_charge: { outcome, …, refundable }
 --   outcome  account_not_found | hold_not_found | id_reused | hold_open | hold_refunded | too_many_operations
