@@ -1,11 +1,12 @@
-"""What a field of a request may be. Each check names the field and its range; what passes is asserted
-nowhere else.
+"""What a field of a request may be.
+
+Each check names the field and its range; what passes is asserted nowhere else.
 """
 
 import re
 import zoneinfo
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -108,13 +109,14 @@ def zone(value: str, field: str) -> str:
     """An IANA time zone, or empty."""
     if not value:
         return value
+    fault = invalid(field, "must be an IANA time zone such as Europe/Berlin")
+    # What stands beside the zones, such as "localtime", means another zone on every machine.
+    if not value[0].isupper():
+        raise fault
     try:
-        # Files beside the zones, such as "localtime", mean another zone on every machine.
-        if not value[0].isupper():
-            raise ValueError(value)
         zoneinfo.ZoneInfo(value)
     except (ValueError, zoneinfo.ZoneInfoNotFoundError, OSError):
-        raise invalid(field, "must be an IANA time zone such as Europe/Berlin") from None
+        raise fault from None
     return value
 
 
@@ -140,7 +142,7 @@ def not_a_page_token() -> Fault:
     return invalid("page_token", "must come from the previous page of the same list")
 
 
-def known(value: int, table: Mapping[int, ValueT], field: str) -> ValueT:
+def known(value: int, table: Mapping[Any, ValueT], field: str) -> ValueT:
     """What an enum number stands for."""
     try:
         return table[value]
