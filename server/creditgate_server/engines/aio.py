@@ -1,14 +1,14 @@
 """The engine on grpc.aio: carries bytes between callers and endpoints, and nothing else."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped] # not marked
 
 from creditgate_server.core.faults import Fault, Reason
+from creditgate_server.engines import health
 from creditgate_server.rpc.endpoint import EXECUTE_BYTES_MAX, Answer, Endpoint, answer
 
 METADATA_BYTES_MAX = 8 * 1024
@@ -17,7 +17,9 @@ _OPTIONS = (
     # A second server on the same port must fail, not share it.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", EXECUTE_BYTES_MAX + 1024),
+    # Both, since between the two gRPC refuses some requests and not others, as if by chance.
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.max_concurrent_streams", 1_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 3),
@@ -29,16 +31,15 @@ class AioEngine:
 
     def __init__(self, endpoints: Mapping[str, Endpoint], *, reflect: bool = False) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
-        self._health = health.aio.HealthServicer()
-        self._services = sorted({path.split("/")[1] for path in endpoints})
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        services = sorted({path.split("/")[1] for path in endpoints})
+        self._health = health.Health(services)
         if reflect:
-            names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (*services, health.SERVICE, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
-        self._server.add_generic_rpc_handlers((_Handlers(endpoints),))
+        self._server.add_generic_rpc_handlers((self._health.handlers(), _Handlers(endpoints)))
 
     def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
-        """Listen on an address; returns the port, 0 for a unix socket. Raises OSError if it is taken."""
+        """Listen on an address; the port, 0 for a unix socket. Raises OSError if it is taken."""
         try:
             if credentials is None:
                 return self._server.add_insecure_port(address)
@@ -48,18 +49,15 @@ class AioEngine:
 
     async def start(self) -> None:
         """Answer requests. Health says NOT_SERVING until `set_serving`."""
-        await self.set_serving(False)
         await self._server.start()
 
-    async def set_serving(self, serving: bool) -> None:
+    def set_serving(self, serving: bool) -> None:  # noqa: FBT001 - it is the name's object
         """What health says of the server as a whole and of each service."""
-        state = health_pb2.HealthCheckResponse
-        status = state.SERVING if serving else state.NOT_SERVING
-        for name in ("", *self._services):
-            await self._health.set(name, status)
+        self._health.set_serving(serving)
 
     async def stop(self, grace_s: float) -> None:
         """Take no more requests, give those under way `grace_s` to end."""
+        self._health.end()
         await self._server.stop(grace_s)
 
 
@@ -76,13 +74,13 @@ async def _no_such_method(_body: bytes) -> Answer:
     return answer(Fault(Reason.NO_SUCH_METHOD, "this server has no such method"))
 
 
-def _handler(endpoint: Any) -> Any:
+def _handler(endpoint: Callable[[bytes], Coroutine[Any, Any, Answer]]) -> Any:
     async def call(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         # Shielded: what was sent to the store completes, also when the caller has left.
         found = await asyncio.shield(endpoint(body))
-        if found.code is grpc.StatusCode.OK:
-            return found.body  # type: ignore[no-any-return]
-        await context.abort(found.code, found.details, found.trailing_metadata)
+        if found.code is not grpc.StatusCode.OK:
+            await context.abort(found.code, found.details, found.trailing_metadata)
+        return found.body
 
     # Without (de)serializers bytes arrive as they are, and a parsing failure is ours to answer.
     return grpc.unary_unary_rpc_method_handler(call)
