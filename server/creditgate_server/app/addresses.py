@@ -48,7 +48,9 @@ def locked_socket(path: Path) -> Iterator[str]:
             f"--socket {path}: every user of this machine can enter {path.parent}; "
             f"choose a directory of mode 0700, or 0750 for a group (chmod 700 {path.parent})"
         )
-    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(
+        path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

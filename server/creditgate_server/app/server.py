@@ -22,6 +22,7 @@ from creditgate_server.store.link import StoreError
 from creditgate_server.store.redis_ledger import RedisLedger
 
 CHECK_S = 10.0
+_PROCESS_CHECK_S = 0.5
 # So that callers who watch our health leave before we stop answering.
 _NOTICE_S = 0.2
 
@@ -41,23 +42,40 @@ class Running:
 async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
     """Run until SIGTERM or SIGINT, then drain.
 
-    Raises `RefusedToStart`, `CatalogError`, `StoreStartError`, `StoreError` and `StoreMismatch`.
+    Raises `RefusedToStart`, `CatalogError`, `StoreStartError`, `StoreError` and `StoreMismatch`;
+    `StoreError` also if the store that was started here ends before we do.
     """
     stop = asyncio.Event()
+    lost = asyncio.Event()
+
+    def on_store_lost() -> None:
+        lost.set()
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, on_store_lost=stop.set) as server:
+    async with running(settings, on_store_lost=on_store_lost) as server:
         on_ready(server)
         await stop.wait()
         _log.info("going down: no more requests are taken")
+    if lost.is_set():
+        # Whoever supervises us starts us again, and with us the store.
+        raise StoreError(f"the store ended by itself: {server.store}", definite=True)
 
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, *, on_store_lost: Callable[[], None] = lambda: None
+    settings: Settings,
+    *,
+    on_store_lost: Callable[[], None] = lambda: None,
+    check_s: float = CHECK_S,
 ) -> AsyncIterator[Running]:
-    """A server, from its start to its end. `on_store_lost`: the store started here has ended."""
+    """A server, from its start to its end.
+
+    `on_store_lost`: the store started here has ended. `check_s`: how often the store's settings are
+    looked at.
+    """
     content = reader.load(settings.catalog)
     check_listen(settings.listen, insecure=settings.insecure_listen)
     async with contextlib.AsyncExitStack() as parts:
@@ -82,10 +100,11 @@ async def running(
         tasks = [
             asyncio.create_task(sweep(ledger, lambda: content)),
             asyncio.create_task(forget(ledger, settings.record_days * 86_400_000)),
-            asyncio.create_task(_watch(engine, ledger, settings, store, on_store_lost)),
+            asyncio.create_task(_watch_settings(engine, admission, ledger, settings, check_s)),
+            asyncio.create_task(_watch_process(engine, store, on_store_lost)),
         ]
         parts.push_async_callback(_end, engine, tasks)
-        await engine.set_serving(True)
+        engine.set_serving(True)
         yield Running(address=address, store=store.name, catalog=content, ledger=ledger)
 
 
@@ -115,7 +134,10 @@ def _endpoints(
         (catalog_pb2, "Catalog", catalog.Catalog(content)),
     )
     return endpoints(
-        ((contract.DESCRIPTOR.services_by_name[name], service) for contract, name, service in services),
+        (
+            (contract.DESCRIPTOR.services_by_name[name], service)
+            for contract, name, service in services
+        ),
         admission,
     )
 
@@ -144,35 +166,47 @@ async def _refuse_unsafe_store(ledger: RedisLedger, settings: Settings) -> None:
         raise RefusedToStart("the store is not safe for credits: " + "; ".join(refused))
 
 
-async def _watch(
+async def _watch_settings(
     engine: AioEngine,
+    admission: Admission,
     ledger: RedisLedger,
     settings: Settings,
-    store: _Store,
-    on_store_lost: Callable[[], None],
+    check_s: float,
 ) -> None:
-    """Keep health true: somebody can change a running store, or take it away."""
+    """Keep health true, and start nothing on a store that somebody has made unsafe since."""
     while True:
-        await asyncio.sleep(1)
-        if store.process is not None and not store.process.running:
-            _log.error("the store has ended by itself; its log is in %s", store.process.data_dir)
-            await engine.set_serving(False)
-            on_store_lost()
-            return
+        await asyncio.sleep(check_s)
+        reachable, refused = True, []
         try:
             findings = await _findings(ledger, settings)
+            refused = [finding.message for finding in findings if finding.severity == "refuse"]
         except StoreError as error:
-            findings = [checkup.Finding("refuse", str(error))]
-        refused = [finding.message for finding in findings if finding.severity == "refuse"]
+            reachable, refused = False, [str(error)]
+        except Exception:  # noqa: BLE001 - logged with its trace; the watch goes on
+            _log.exception("a defect in the check of the store")
+            continue
         if refused:
-            _log.error("not serving: %s", "; ".join(refused))
-        await engine.set_serving(settings.unsafe_store or not refused)
-        await asyncio.sleep(CHECK_S - 1)
+            _log.error("the store: %s", "; ".join(refused))
+        safe = settings.unsafe_store or not refused
+        admission.suspend(reachable and not safe)
+        engine.set_serving(reachable and safe)
+
+
+async def _watch_process(
+    engine: AioEngine, store: _Store, on_store_lost: Callable[[], None]
+) -> None:
+    """Say so when the store that was started here has ended."""
+    while store.process is None or store.process.running:  # noqa: ASYNC110
+        # Its end is an event of a thread, for which no loop can wait.
+        await asyncio.sleep(_PROCESS_CHECK_S)
+    _log.error("the store has ended by itself; its log is in %s", store.process.data_dir)
+    engine.set_serving(False)
+    on_store_lost()
 
 
 async def _end(engine: AioEngine, tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await engine.set_serving(False)
+    engine.set_serving(False)
     await asyncio.sleep(_NOTICE_S)

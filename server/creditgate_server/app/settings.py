@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     )
     fsync: Literal["always", "everysec"] = Field(
         "always",
-        description="how the store must sync its log; everysec may lose the last second at a power cut",
+        description="how the store syncs its log; everysec may lose the last second at a power cut",
     )
     unsafe_store: bool = Field(
         False, description="serve although the store may lose or evict what it was told"

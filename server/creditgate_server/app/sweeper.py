@@ -1,5 +1,7 @@
-"""Returns holds whose deadline has passed, and drops records that are old enough. Every sidecar may run one: the scripts look at each hold's
-state themselves, so that two of them at once do nothing twice.
+"""Returns holds whose deadline has passed, and drops records that are old enough.
+
+Every sidecar may run one: the scripts look at each hold's state themselves, so that two of them at
+once do nothing twice. A round that fails, for whatever reason, is no reason to stop.
 """
 
 import asyncio
@@ -14,6 +16,8 @@ from creditgate_server.store.redis_ledger import RedisLedger
 INTERVAL_S = 0.5
 # Records are kept for days: nobody waits for them to go.
 FORGET_INTERVAL_S = 60.0
+# Of each partition in one round; a round that finds as many is followed at once by another.
+_BATCH = 500
 
 _log = logging.getLogger(__name__)
 
@@ -23,12 +27,14 @@ async def sweep(ledger: RedisLedger, catalog: Callable[[], Catalog]) -> None:
     while True:
         found = 0
         try:
-            found = await ledger.expire_due(catalog().rules)
+            found = await ledger.expire_due(catalog().rules, limit=_BATCH)
         except StoreError as error:
             _log.debug("cannot look for expired holds: %s", error)
+        except Exception:  # noqa: BLE001 - logged with its trace
+            _log.exception("a defect in the search for expired holds")
         if found:
-            _log.info("%d holds expired and went back", found)
-        else:
+            _log.info("%d holds were due and went back", found)
+        if found < _BATCH:
             await asyncio.sleep(INTERVAL_S)
 
 
@@ -40,4 +46,6 @@ async def forget(ledger: RedisLedger, keep_ms: int) -> None:
             passed = await ledger.forget(keep_ms=keep_ms)
         except StoreError as error:
             _log.debug("cannot look for old records: %s", error)
+        except Exception:  # noqa: BLE001 - logged with its trace
+            _log.exception("a defect in the search for old records")
         await asyncio.sleep(INTERVAL_S if passed else FORGET_INTERVAL_S)

@@ -1,5 +1,7 @@
-"""How many requests may be under way. Finishing a job goes before starting one: a settle that is turned
-away costs somebody money, an authorize that is turned away costs a wait.
+"""How many requests may be under way.
+
+Finishing a job goes before starting one: a settle that is turned away costs somebody money, an
+authorize that is turned away costs a wait.
 """
 
 from creditgate_server.core.faults import Fault, Reason
@@ -16,6 +18,7 @@ class Admission:
         self._places_starting = max(1, places * 3 // 4)
         self._under_way = 0
         self._closed = False
+        self._suspended = False
 
     @property
     def under_way(self) -> int:
@@ -26,6 +29,11 @@ class Admission:
         """Let a request in, or raise the fault to answer with. Who was let in must `leave`."""
         if self._closed:
             raise Fault(Reason.SHUTTING_DOWN, "the server is going down; try again")
+        if self._suspended and method in STARTING:
+            raise Fault(
+                Reason.STORE_UNAVAILABLE,
+                "the store is not safe for credits at present, so nothing is started; try again",
+            )
         places = self._places_starting if method in STARTING else self._places
         if self._under_way >= places:
             raise Fault(
@@ -36,6 +44,10 @@ class Admission:
     def leave(self) -> None:
         """A request is answered."""
         self._under_way -= 1
+
+    def suspend(self, suspended: bool) -> None:  # noqa: FBT001 - it is the name's object
+        """Let in only methods that finish, or again all of them."""
+        self._suspended = suspended
 
     def close(self) -> None:
         """Let nobody in any more."""
