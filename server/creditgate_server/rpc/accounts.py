@@ -30,9 +30,7 @@ class Accounts:
             zone=checks.zone(request.zone, "zone"),
         )
         found = await self._ledger.run(command)
-        return pb.PutAccountResponse(
-            account=messages.account(found.account), created=found.created
-        )
+        return pb.PutAccountResponse(account=messages.account(found.account), created=found.created)
 
     async def get_account(self, request: pb.GetAccountRequest) -> Message:
         """Show an account."""

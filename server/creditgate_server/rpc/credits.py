@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 
 class Credits:
-    """For workers and front ends. `catalog` gives the catalog in force at the moment of a request."""
+    """For workers and front ends. `catalog` gives the catalog in force when a request comes."""
 
     def __init__(self, ledger: Ledger, catalog: Callable[[], Catalog]) -> None:
         self._ledger = ledger
@@ -127,7 +127,7 @@ class Credits:
     async def _run(self, step: Step) -> Message:
         return step.answer(await self._ledger.run(step.command))
 
-    # A step for each operation ----------------------------------------------------------------------
+    # A step for each operation --------------------------------------------------------------------
 
     def _authorize(self, request: pb.AuthorizeRequest) -> Step:
         catalog = self._catalog()

@@ -5,11 +5,13 @@ A status carries `google.rpc.ErrorInfo` (reason, domain "creditgate", metadata) 
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from google.protobuf.any_pb2 import Any
-from google.rpc.error_details_pb2 import ErrorInfo
-from google.rpc.status_pb2 import Status
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped] # not marked
+    ErrorInfo,
+)
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # not marked
 from grpc import StatusCode
 
 from creditgate.v1 import credits_pb2, error_reason_pb2
@@ -75,7 +77,7 @@ def message(fault: Fault) -> credits_pb2.Fault:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def reason_number(reason: Reason) -> error_reason_pb2.ErrorReason.ValueType:
     """The reason as the contract numbers it."""
     return error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason.name}")
