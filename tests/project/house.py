@@ -324,12 +324,15 @@ COMMIT = "local function commit("
 def only_commit_writes(file: File) -> Problems:
     """An error after a write would leave half of it, so that all writes stand in one place.
 
+    That is `commit`, or in a script that opens no account what stands below the line that says so.
     A single write right before a script answers leaves no half.
     """
-    inside = False
+    inside = below = False
+    opens_an_account = "open_account(" in file.text
     for number, line in enumerate(file.lines, 1):
+        below = below or (line.startswith("-- Write. From here on") and not opens_an_account)
         if not line.startswith((" ", "\t")) and line.strip():
-            inside = line.startswith(COMMIT)
+            inside = line.startswith(COMMIT) or below
         following = file.lines[number] if number < len(file.lines) else ""
         for command in re.findall(r"redis\.p?call\(\s*([^,)]+)", _code(line)):
             allowed = inside or following.strip().startswith("return {")

@@ -39,6 +39,7 @@ return answer(a, 'approved')
 COMMIT = "local function commit(a)\n  redis.call('HSET', a, 1)\n  redis.call('HDEL', a, 2)\nend\n"
 
 # Each line: the rule, where the file would stand, what it says, and what is right instead.
+BELOW = "-- Write. From here on it must succeed.\nredis.call('SET', k, v)\nf(k)"
 COUNTEREXAMPLES = [
     ("imports_go_one_way", CORE, "import grpc", "import enum"),
     ("imports_go_one_way", CORE, "from google.protobuf import message", "import json"),
@@ -73,7 +74,7 @@ COUNTEREXAMPLES = [
     ("no_path_belongs_to_one_machine", "Dockerfile", "COPY /root/it /it", "COPY it /it"),
     ("nothing_says_where_packages_come_from", PAGE, "from https://packages.org/it", "https://a.example"),
     ("nothing_says_where_packages_come_from", "constraints.txt", "--index-url x", "it==1.0"),
-    ("lines_are_short", SCRIPT, "-- " + "x" * 98, "-- " + "x" * 97),
+    ("lines_are_short", SCRIPT, "-- " + "x" * 118, "-- " + "x" * 117),
     ("scripts_begin_with_their_signature", SCRIPT, HEAD.replace("-- Do it.\n", ""), HEAD),
     ("scripts_begin_with_their_signature", SCRIPT, HEAD.replace("--   ARGV     1 n\n", ""), HEAD),
     ("arguments_are_named_in_the_head", SCRIPT, HEAD + "local m = ARGV[2]", HEAD + "local m = n"),
@@ -87,6 +88,7 @@ COUNTEREXAMPLES = [
     ("only_commit_writes", SCRIPT, COMMIT + "redis.call('HSET', account, n, 1)", COMMIT),
     ("only_commit_writes", SCRIPT, "redis.call(verb, a)", "redis.call('TIME')"),
     ("only_commit_writes", SCRIPT, "redis.call('ZREM', d, m)\ntake(a)", "redis.call('ZREM', d, m)\nreturn { 'x' }"),
+    ("only_commit_writes", SCRIPT, "open_account(a)\n" + BELOW, BELOW),
     ("scripts_are_exact", SCRIPT, "return tostring(n)", "return text(n)"),
     ("scripts_are_exact", SCRIPT, "cjson.decode(s)", "-- cjson.decode(s)"),
     ("scripts_are_exact", SCRIPT, "local now = os.time()", "local now = a.now"),
