@@ -147,5 +147,6 @@ _REPLIES: dict[bytes, Callable[[bytes], bytes]] = {
     b"list": lambda name: b"*3\r\n%b:%d\r\n$-1\r\n" % (bulk(name), len(name)),
     b"nil": lambda _: b"$-1\r\n",
     b"error": lambda name: b"-WRONG %b script: x, on @user_script:1.\r\n" % name,
+    b"readonly": lambda name: b"-READONLY %b\r\n" % name,
     b"busy": lambda name: b"-BUSY %b\r\n" % name,
 }

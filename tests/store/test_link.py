@@ -336,14 +336,25 @@ async def test_a_demoted_store_is_left(data_dir: Path) -> None:
     with embedded.start(data_dir) as store:
         link = await Link.open(store.url, scripts=[WRITE])
         await link.command("REPLICAOF", "127.0.0.1", 1)
-        writing, reading = link.evaluate(WRITE, ["k"], []), link.command("GET", "k")
-        error = await outcome_of(writing)
+        error = await outcome_of(link.evaluate(WRITE, ["k"], []))
         assert (error.code, error.definite) == ("READONLY", True)
-        assert await reading is None, "what was sent on the old connection is still answered"
         assert not link.connected
         await connected(link)
         await link.command("REPLICAOF", "NO", "ONE")
         assert await link.evaluate(WRITE, ["k"], []) == "OK"
+        await link.close()
+
+
+async def test_what_was_sent_to_a_demoted_store_is_still_answered(tmp_path: Path) -> None:
+    async with FakeStore(tmp_path / "s", random.Random(1)) as store:
+        link = await Link.open(store.url, scripts=[ECHO])
+        refused = ask(link, "a", "readonly")
+        calls = [ask(link, f"{number}" + "x" * 3000) for number in range(50)]
+        assert (await outcome_of(refused)).definite
+        replies = await asyncio.gather(*calls)
+        assert [reply.rstrip("x") for reply in replies] == [str(number) for number in range(50)]
+        await connected(link)
+        assert store.connections == 2
         await link.close()
 
 
@@ -462,10 +473,12 @@ async def test_our_own_pause_is_not_taken_for_the_stores(own_store: EmbeddedStor
 
 
 async def test_an_idle_link_does_not_time_out(own_store: EmbeddedStore) -> None:
-    link = await Link.open(own_store.url, reply_timeout_s=0.02)
-    await asyncio.sleep(0.1)
+    link = await Link.open(own_store.url, reply_timeout_s=0.2)
+    await asyncio.sleep(0.3)
     assert link.connected
-    assert await link.command("PING") == "PONG"
+    # And what comes then has its whole time.
+    assert await link.command("BLPOP", "nothing", "0.12") is None
+    assert link.connected
     await link.close()
 
 
@@ -486,7 +499,9 @@ async def test_a_flood_is_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "nonsense", [b"+unasked\r\n", b"?\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
 )
-async def test_a_reply_to_nothing_ends_the_connection(tmp_path: Path, nonsense: bytes) -> None:
+async def test_a_reply_to_nothing_ends_the_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, nonsense: bytes
+) -> None:
     async with FakeStore(tmp_path / "s") as store:
         link = await Link.open(store.url, scripts=[ECHO])
         connection = link._connection
@@ -496,6 +511,8 @@ async def test_a_reply_to_nothing_ends_the_connection(tmp_path: Path, nonsense: 
         await connected(link)
         assert await ask(link, "a") == "a"
         await link.close()
+    assert "not a reply to anything" in caplog.text
+    assert "asyncio" not in {record.name for record in caplog.records}
 
 
 async def test_closing_waits_for_what_was_sent(tmp_path: Path) -> None:
@@ -519,7 +536,16 @@ async def test_closing_does_not_wait_for_a_store_that_is_gone(tmp_path: Path) ->
         await link.close()
 
 
-async def test_an_unstable_store_is_not_hammered(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stable_s", "at_least", "at_most"), [(1.0, 2, 12), (0.0, 15, 1000)])
+async def test_only_an_unstable_store_is_returned_to_with_pauses(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stable_s: float,
+    at_least: int,
+    at_most: int,
+) -> None:
+    monkeypatch.setattr(link_module, "_STABLE_S", stable_s)
     async with FakeStore(tmp_path / "s") as store:
         link = await Link.open(store.url)
         end = time.monotonic() + 0.3
@@ -527,7 +553,7 @@ async def test_an_unstable_store_is_not_hammered(tmp_path: Path) -> None:
             await connected(link)
             store.drop_all()
             await asyncio.sleep(0.001)
-        assert 2 < store.connections < 12
+        assert at_least < store.connections < at_most
         await link.close()
 
 
@@ -655,6 +681,7 @@ def test_tls_verifies_the_store_unless_told_otherwise() -> None:
         "rediss://store?ssl_ca_certs=/absent",
         "rediss://store?ssl_cert_reqs=maybe",
         "unix://run/store.sock",
+        "unix:///run/store#1.sock",
         "unix://",
         # Characters of a password that make it something else.
         "redis://:12/s3cr3t@store",
