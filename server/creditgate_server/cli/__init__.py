@@ -1,0 +1,23 @@
+"""The program `creditgate`: the server, a command for every call, and the demo."""
+
+import sys
+
+__all__ = ["main"]
+
+_PARTS = {"durationpy", "pydantic", "pydantic_settings", "rich", "structlog", "typer"}
+
+
+def main() -> None:
+    """Run the command line. A bare install, which is the client alone, is told what it lacks."""
+    try:
+        # Not above: it is what a bare install does not have.
+        from creditgate_server.cli.program import app  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        if missing.name not in _PARTS:
+            raise
+        sys.stderr.write(
+            f"creditgate: {missing.name} is not installed, because this is the client alone; "
+            "for the server and this program:\n\n    pip install 'creditgate[server]'\n"
+        )
+        sys.exit(1)
+    app()

@@ -1,0 +1,199 @@
+"""Is every credit of an account accounted for? What its ledger moved, against what its balance says.
+
+Nothing but the ledger's moves ever changes a bucket. So the moves alone, added up from the first entry
+to the last, must give every figure of the balance, and in each bucket
+granted = available + held + spent + expired + voided.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+import creditgate
+from creditgate.v1 import resources_pb2 as pb
+from creditgate.v1.credits_pb2 import GetBalanceResponse
+from creditgate_server.cli import tables, words
+
+Place: TypeAlias = tuple[str, int]
+"""A bucket and its period."""
+
+PARTS = ("available", "held", "spent", "expired", "voided")
+FIGURES = ("granted", *PARTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What an audit has found."""
+
+    account_id: str
+    entries: int
+    """So many entries the ledger has, numbered from 1."""
+    buckets: Mapping[Place, pb.Bucket]
+    """As the balance says, in its order."""
+    moved: Mapping[Place, Counter[str]]
+    """The figures of each bucket as the ledger's moves add up, forgotten buckets included."""
+    problems: tuple[str, ...]
+    """All that does not fit; empty if every credit is accounted for."""
+
+    @property
+    def sums(self) -> Counter[str]:
+        """The figures of all buckets together."""
+        return sum(self.moved.values(), Counter())
+
+    @property
+    def equation(self) -> str:
+        """How the credits granted are accounted for."""
+        sums = self.sums
+        parts = " + ".join(f"{words.amount(sums[part])} {part}" for part in PARTS)
+        return f"{words.amount(sums['granted'])} granted = {parts}"
+
+
+def audit_account(client: creditgate.Client, account_id: str) -> Audit:
+    """Ask a server for an account's balance and its whole ledger, and compare them."""
+    balance = client.get_balance(account_id)
+    # The account may change between the two answers: later entries are not in the balance yet.
+    entries = (entry for entry in client.ledger(account_id) if entry.seq <= balance.totals.seq)
+    return audit(balance, entries)
+
+
+def audit(balance: GetBalanceResponse, entries: Iterable[pb.LedgerEntry]) -> Audit:
+    """Compare a balance with the entries that led to it, the latest first."""
+    moved: dict[Place, Counter[str]] = {}
+    chain = _Chain(balance.totals)
+    for entry in entries:
+        chain.add(entry)
+        for move in entry.moves:
+            figures = moved.setdefault((move.bucket_id, move.period), Counter())
+            _apply(move, figures)
+    chain.end()
+    buckets = {(bucket.bucket_id, bucket.period): bucket for bucket in balance.buckets}
+    return Audit(
+        account_id=balance.totals.account_id,
+        entries=balance.totals.seq,
+        buckets=buckets,
+        moved=moved,
+        problems=(*chain.problems, *_compare(buckets, moved)),
+    )
+
+
+def _apply(move: pb.Move, figures: Counter[str]) -> None:
+    source, target = words.figure(getattr(move, "from")), words.figure(move.to)
+    # The outside world has no less of what it gives.
+    figures[source] += move.amount if source == "granted" else -move.amount
+    figures[target] += move.amount
+
+
+class _Chain:
+    """The entries one after the other, from the latest back: no number is missing, and what each says
+    of the account is what the entry before said, and its own moves.
+    """
+
+    def __init__(self, totals: pb.Totals) -> None:
+        self.problems: list[str] = []
+        self._seq = totals.seq
+        self._after = {"available": totals.available, "held": totals.held, "debt": totals.debt}
+
+    def add(self, entry: pb.LedgerEntry) -> None:
+        """Take the next earlier entry."""
+        if entry.seq != self._seq:
+            self.problems.append(f"entry {self._seq} is missing: the next there is {entry.seq}")
+        said = {
+            "available": entry.available_after,
+            "held": entry.held_after,
+            "debt": entry.debt_after,
+        }
+        for figure, expected in self._after.items():
+            if said[figure] != expected:
+                self.problems.append(
+                    f"entry {entry.seq} leaves {figure} at {said[figure]}, "
+                    f"but what follows says {expected}"
+                )
+        change: Counter[str] = Counter(debt=entry.debt_change)
+        for move in entry.moves:
+            _apply(move, change)
+        self._after = {figure: said[figure] - change[figure] for figure in said}
+        self._seq = entry.seq - 1
+
+    def end(self) -> None:
+        """All entries were taken: before the first there was nothing."""
+        if self._seq != 0:
+            self.problems.append(f"entries 1 to {self._seq} are missing")
+        self.problems += [
+            f"before entry {self._seq + 1}, {figure} was {before}, not 0"
+            for figure, before in self._after.items()
+            if before
+        ]
+
+
+def _compare(
+    buckets: Mapping[Place, pb.Bucket], moved: Mapping[Place, Counter[str]]
+) -> Iterable[str]:
+    for place, bucket in buckets.items():
+        name = _name(place)
+        said = {figure: getattr(bucket, figure) for figure in FIGURES}
+        for figure in FIGURES:
+            ledger = moved.get(place, Counter[str]())[figure]
+            if said[figure] != ledger:
+                yield f"{name} has {said[figure]} {figure}, but its moves give {ledger}"
+        parts = sum(said[part] for part in PARTS)
+        if said["granted"] != parts:
+            yield f"{name} was granted {said['granted']}, but its parts are {parts}"
+    for place, figures in moved.items():
+        # Buckets that ended long ago are forgotten; nothing can be left in them.
+        if place not in buckets:
+            for figure in ("available", "held"):
+                if figures[figure]:
+                    yield f"{_name(place)} is not there, but its moves leave {figures[figure]} {figure}"
+
+
+def _name(place: Place) -> str:
+    bucket_id, period = place
+    return f"{bucket_id} (period {period})" if period else bucket_id
+
+
+def as_dict(found: Audit) -> dict[str, Any]:
+    """For programs. Amounts are numbers: they fit."""
+    return {
+        "account_id": found.account_id,
+        "ok": not found.problems,
+        "problems": list(found.problems),
+        "entries": found.entries,
+        "sums": _figures(found.sums),
+        "buckets": [
+            {"bucket_id": bucket_id, "period": period, **_figures(figures)}
+            for (bucket_id, period), figures in sorted(found.moved.items())
+        ],
+    }
+
+
+def _figures(figures: Mapping[str, int]) -> dict[str, int]:
+    return {figure: figures[figure] for figure in FIGURES}
+
+
+def shown(found: Audit) -> RenderableType:
+    """For people."""
+    checks = [
+        f"the ledger has the entries 1 to {words.amount(found.entries)}, none is missing",
+        "each entry leaves available, held and debt as the next one finds them",
+        f"the moves of {_buckets(len(found.moved))} add up to the balance, figure by figure",
+        "in each, granted = available + held + spent + expired + voided",
+    ]
+    table = tables.table("bucket", *FIGURES, right=FIGURES)
+    for place, figures in found.moved.items():
+        table.add_row(_name(place), *(words.amount(figures[figure]) for figure in FIGURES))
+    parts: list[RenderableType] = [table] if found.moved else []
+    if found.problems:
+        parts += [Text.assemble(("✗ ", "bold red"), problem) for problem in found.problems]
+        parts.append(tables.no(f"the credits of {found.account_id} do not add up"))
+    else:
+        parts += [Text.assemble(("✓ ", "bold green"), check) for check in checks]
+        parts.append(tables.yes(f"every credit is accounted for: {found.equation}"))
+    return Group(*parts)
+
+
+def _buckets(count: int) -> str:
+    return "1 bucket" if count == 1 else f"{count} buckets"

@@ -1,0 +1,160 @@
+"""The command `serve`: a flag for each setting, a log that people can read."""
+
+import asyncio
+import inspect
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import structlog
+import typer
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from rich.console import Group
+from rich.text import Text
+
+from creditgate_server.app.settings import Settings
+from creditgate_server.cli import output, tables
+from creditgate_server.cli.output import EXIT_CODES, ExitCode, examples
+
+if TYPE_CHECKING:
+    from creditgate_server.app.server import Running
+
+_PREFIX = "CREDITGATE_"
+_LOG_JSON = Annotated[
+    bool, typer.Option("--log-json", envvar="CREDITGATE_LOG_JSON", help="Log a JSON object a line.")
+]
+
+
+def serve(*, log_json: bool, **given: Any) -> None:  # noqa: ANN401 - the settings
+    """Serve until SIGTERM or Ctrl-C, then finish what is under way.
+
+    Without any option it starts a store of its own, keeps its data in the user's data directory,
+    prices by the shipped catalog "recraft" and listens on this machine only.
+    """
+    settings = _settings(given)
+    _log_to_stderr(settings.log_level, as_json=log_json)
+    problem = _run(settings)
+    if problem is not None:
+        output.console(stderr=True).print(
+            Text.assemble(("creditgate did not start: ", "bold red"), problem), soft_wrap=True
+        )
+        raise typer.Exit(ExitCode.FAULT)
+
+
+def _run(settings: Settings) -> str | None:
+    """Serve to the end; what has hindered the start, if anything."""
+    # Here, because every other command does without them and starts sooner.
+    from creditgate_server.app import server  # noqa: PLC0415
+    from creditgate_server.app.addresses import RefusedToStart  # noqa: PLC0415
+    from creditgate_server.catalogs.reader import CatalogError  # noqa: PLC0415
+    from creditgate_server.store.embedded import StoreStartError  # noqa: PLC0415
+    from creditgate_server.store.link import StoreError  # noqa: PLC0415
+    from creditgate_server.store.redis_ledger import StoreMismatch  # noqa: PLC0415
+
+    try:
+        asyncio.run(server.serve(settings, lambda running: _announce(settings, running)))
+    except CatalogError as error:
+        return f"the catalog has problems:\n{error}"
+    except (RefusedToStart, StoreStartError, StoreError, StoreMismatch) as error:
+        return str(error)
+    return None
+
+
+def _announce(settings: Settings, running: "Running") -> None:
+    catalog = running.catalog
+    socket = [] if settings.socket is None else [("and on", f"unix:{settings.socket.absolute()}")]
+    rows = [
+        ("listens on", running.address),
+        *socket,
+        ("store", running.store),
+        ("catalog", f"{catalog.name}, version {catalog.version}, {len(catalog.actions)} actions"),
+    ]
+    head = tables.yes("creditgate is ready")
+    output.console(stderr=True).print(Group(head, tables.pairs(rows)), soft_wrap=True)
+
+
+# The flags.
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    """The settings: flags before the environment before the defaults."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        raise typer.BadParameter(
+            f"{_flag(name)} (or {_PREFIX}{name.upper()}): {first['msg']}"
+        ) from None
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    """The flag of a setting, described as the setting is; the settings themselves check its value."""
+    secret = SecretStr in (field.annotation, *get_args(field.annotation))
+    kind = str if secret else field.annotation
+    default = None if field.default_factory is not None else field.default
+    described = typer.Option(
+        _flag(name) if field.annotation is not bool else f"{_flag(name)}/--no-{_flag(name)[2:]}",
+        help=field.description,
+        envvar=f"{_PREFIX}{name.upper()}",
+        show_default=False if default is None or default is False else str(default),
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[kind | None, described],  # type: ignore[operator]
+        default=None,
+    )
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command."""
+    flags = [_option(name, field) for name, field in Settings.model_fields.items()]
+    log_json = inspect.Parameter(
+        "log_json", inspect.Parameter.KEYWORD_ONLY, annotation=_LOG_JSON, default=False
+    )
+    serve.__signature__ = inspect.Signature([*flags, log_json])  # type: ignore[attr-defined]
+    shown = examples(
+        "creditgate serve",
+        "creditgate serve --data /var/lib/creditgate --catalog my-catalog.toml",
+        "creditgate serve --redis redis://127.0.0.1:6379/0 --log-json",
+    )
+    app.command(rich_help_panel="Server", epilog=f"{shown}\n\n{EXIT_CODES}")(serve)
+
+
+# The log.
+
+
+def _log_to_stderr(level: str, *, as_json: bool) -> None:
+    """What the parts log with the standard library, a line for each on stderr."""
+    before: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[structlog.typing.Processor]
+    if as_json:
+        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    else:
+        last = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
+                exception_formatter=structlog.dev.plain_traceback,
+                pad_event_to=0,
+            )
+        ]
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=before,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
