@@ -528,6 +528,26 @@ async def test_closing_waits_for_what_was_sent(tmp_path: Path) -> None:
         await link.close()
 
 
+async def test_closing_can_be_cut_short(tmp_path: Path) -> None:
+    async with FakeStore(tmp_path / "s") as store:
+        link = await Link.open(store.url, scripts=[ECHO])
+        store.silent.set()
+        call = ask(link, "a")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(link.close(), 0.05)
+        assert not (await outcome_of(call)).definite
+
+
+async def test_closing_includes_connections_that_were_left(tmp_path: Path) -> None:
+    async with FakeStore(tmp_path / "s", random.Random(1)) as store:
+        link = await Link.open(store.url, scripts=[ECHO])
+        refused = ask(link, "a", "readonly")
+        calls = [ask(link, f"{number}" + "x" * 3000) for number in range(50)]
+        await outcome_of(refused)
+        await link.close()
+        assert all(call.done() and not call.exception() for call in calls)
+
+
 async def test_closing_does_not_wait_for_a_store_that_is_gone(tmp_path: Path) -> None:
     async with FakeStore(tmp_path / "s") as store:
         link = await Link.open(store.url)

@@ -75,6 +75,8 @@ class Link:
         self._scripts = tuple(scripts)
         self._loop = asyncio.get_running_loop()
         self._connection: _Connection | None = None
+        # That one, and any that was left and still waits for replies.
+        self._open: set[_Connection] = set()
         self._connected_at = 0.0
         self._attempts = 0
         self._reconnecting: asyncio.Task[None] | None = None
@@ -148,10 +150,17 @@ class Link:
         if self._reconnecting is not None:
             self._reconnecting.cancel()
             await asyncio.gather(self._reconnecting, return_exceptions=True)
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        self._connection = None
+        connections = tuple(self._open)
+        for connection in connections:
             connection.retire(self._reason)
-            await connection.ended
+        try:
+            if connections:
+                # Not gather: if this call is cancelled, it would cancel what it waits for.
+                await asyncio.wait([connection.ended for connection in connections])
+        finally:
+            for connection in connections:
+                connection.end(self._reason)
 
     def _refused(self) -> asyncio.Future[Any]:
         future = self._loop.create_future()
@@ -163,6 +172,8 @@ class Link:
     def _use(self, connection: "_Connection") -> None:
         self._connection = connection
         self._connected_at = self._loop.time()
+        self._open.add(connection)
+        connection.ended.add_done_callback(lambda _: self._open.discard(connection))
 
     def _on_end(self, connection: "_Connection", reason: str) -> None:
         if connection is not self._connection:
