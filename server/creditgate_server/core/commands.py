@@ -1,8 +1,8 @@
 """What can be asked of a ledger. A unary call and an item of Execute become the same commands.
 
-A command carries everything it is judged by: the request's own content, and what the catalog says of it
-at this moment (`Terms`, `Rules`). Its `fingerprint` covers the content alone, so that a retry after a
-change of catalog is still the same request.
+A command carries everything it is judged by: the request's own content, and what the catalog says
+of it at this moment (`Terms`, `Rules`). Its `fingerprint` covers the content alone, so that a retry
+after a change of catalog is still the same request.
 """
 
 import enum
@@ -81,7 +81,7 @@ class Terms:
 class Rules:
     """What the catalog says of every bucket.
 
-    `ranks` has a digit for each kind, in the order of `Kind`: buckets of a lower digit are drawn first.
+    `ranks` has a digit for each kind, in the order of `Kind`: a lower one is drawn first.
     """
 
     ranks: str
@@ -112,7 +112,7 @@ class Command(Generic[ReplyT]):
 
 
 def _catalogs() -> dict[str, bool]:
-    """Marks a field that the catalog fills in and that is therefore no part of the request's content."""
+    """Marks a field that the catalog fills in: it is no part of the request's content."""
     return {"content": False}
 
 
@@ -143,7 +143,7 @@ class Charge(Command[results.Authorized]):
 
 @dataclass(frozen=True, kw_only=True)
 class Extend(Command[results.Extended]):
-    """Move the deadline to `ttl_ms` from now (None: the time to live of Authorize), and raise the total.
+    """Move the deadline to `ttl_ms` from now (None: as long as by Authorize), and raise the total.
 
     At most one of `amount` and `quantity` is set.
     """
@@ -169,7 +169,7 @@ class Settle(Command[results.Settled]):
 
 @dataclass(frozen=True, kw_only=True)
 class Refund(Command[results.Refunded]):
-    """Give back what an open hold has set aside, or `amount` (None: all) of what a settled one took."""
+    """Give back what an open hold has set aside, or `amount` (None: all) of what was charged."""
 
     hold_id: str
     operation_id: str = ""
@@ -245,7 +245,7 @@ class VoidBucket(Command[results.Voided]):
 
 @dataclass(frozen=True, kw_only=True)
 class ListLedger(Command[results.LedgerPage]):
-    """Show `limit` entries of the account, the latest first, from `cursor` on ("" is the latest)."""
+    """Show `limit` entries of an account, the latest first, from `cursor` on ("" is the latest)."""
 
     limit: int
     cursor: str = ""

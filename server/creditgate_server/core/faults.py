@@ -42,7 +42,7 @@ class Reason(enum.Enum):
 
 
 class Fault(Exception):
-    """A request that could not be answered: raised in any room, turned into a status in `rpc.faults`."""
+    """A request that could not be answered: raised anywhere, made a status in `rpc.faults`."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ def invalid(field: str, message: str) -> Fault:
 
 
 def defect(what: str) -> Fault:
-    """The fault for a defect of our own: the log says what happened, the caller learns under which id.
+    """The fault for a defect of our own: the log says what it was, the caller learns the id.
 
     Called where an exception is handled. Whether the request was applied is not known.
     """

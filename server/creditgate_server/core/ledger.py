@@ -11,9 +11,9 @@ class Ledger(Protocol):
     """Keeps accounts. Each command is decided and applied in one atomic step, or not at all."""
 
     async def run(self, command: Command[ReplyT]) -> ReplyT:
-        """Run one command. Raises `Fault`; after one whose outcome is UNKNOWN, run the same again."""
+        """Run one command. Raises `Fault`; after one of outcome UNKNOWN, run the same again."""
         ...
 
     async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any | Fault]:
-        """Run many, those of one account in the order given; a fault takes the place of its answer."""
+        """Run many, those of one account in the order given; a fault stands for its answer."""
         ...

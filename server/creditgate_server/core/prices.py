@@ -17,7 +17,7 @@ class Rounding(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """max(minimum, flat + numerator * quantity / denominator), rounded once; nothing delivered costs nothing.
+    """max(minimum, flat + numerator * quantity / denominator), rounded once; 0 for a quantity of 0.
 
     All figures are units, 0 to `AMOUNT_MAX`, the denominator at least 1.
     """

@@ -45,7 +45,7 @@ class Verb(enum.Enum):
 
 
 class Figure(enum.Enum):
-    """The figures of a bucket, between which credits move. The values are letters in ledger entries."""
+    """The figures of a bucket, between which credits move. The values stand in ledger entries."""
 
     GRANTED = "g"
     AVAILABLE = "a"
@@ -135,7 +135,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorized:
-    """Answers Authorize and Charge. `hold` is set when approved, `missing` when credits were lacking."""
+    """Answers Authorize and Charge. `hold` is set when approved, `missing` when credits lacked."""
 
     decision: Decision
     amount: int
@@ -254,7 +254,7 @@ class Move:
 class LedgerEntry:
     """One change of one account; `available`, `held` and `debt` are the totals after it.
 
-    `bucket_id` is set for changes of a bucket alone, `hold_id` and what follows from it for the others.
+    `bucket_id` is set for changes of a bucket alone, `hold_id` and the job's names for the others.
     """
 
     seq: int

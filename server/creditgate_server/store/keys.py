@@ -55,7 +55,7 @@ class Keys:
 
 @cache
 def _tags(partitions: int) -> tuple[str, ...]:
-    """A tag for each partition: the smallest number whose slot lies in that partition's share of all slots.
+    """A tag for each partition: the smallest number whose slot lies in the partition's share.
 
     Tags 0, 1, 2 … would fall where the checksum throws them; these spread evenly over any cluster
     that gives each server a range of slots.

@@ -1,4 +1,4 @@
-"""The records that scripts keep, read into words and written from them. Their form is in `prelude.lua`.
+"""The records that scripts keep, read into words and written from them, as in `prelude.lua`.
 
 Words stand with a space between, "*" is nothing: no id contains it.
 """
@@ -68,9 +68,20 @@ def _row_name(name: str) -> tuple[str, int]:
 
 def read_row(name: str, record: str) -> Bucket:
     """A bucket in one period."""
-    kind, granted, available, held, spent, expired, voided, ends, created, status, actions, models = (
-        record.split(" ")
-    )
+    (
+        kind,
+        granted,
+        available,
+        held,
+        spent,
+        expired,
+        voided,
+        ends,
+        created,
+        status,
+        actions,
+        models,
+    ) = record.split(" ")
     bucket_id, period = _row_name(name)
     return Bucket(
         bucket_id=bucket_id,

@@ -1,7 +1,7 @@
 """The ledger on Redis or Valkey: one command is one script, one round trip, one atomic step."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from creditgate_server.core.commands import Command, Expire, ReplyT, Rules
 from creditgate_server.core.faults import CreditOutcome, Fault, Reason, defect
@@ -17,11 +17,11 @@ _LIST_DUE, _FORGET, _DROP_ROW = map(script, ("list_due", "forget", "drop_row"))
 
 
 class StoreMismatch(Exception):
-    """The store was created in another form than this server was told to use. The message says which."""
+    """The store was created in another form than this server was told to use; it says which."""
 
 
 class RedisLedger:
-    """Implements `core.ledger.Ledger`. Any number of them, in any number of sidecars, may share a store.
+    """Implements `core.ledger.Ledger`. Any number of sidecars may share a store.
 
     `clock`, for tests and developer mode only, gives the time in ms that scripts use in place of
     the store's.
@@ -74,7 +74,7 @@ class RedisLedger:
             reply = await self._send(verb, command)
         except StoreError as error:
             raise _fault(verb, error) from error
-        return verb.read(command, reply)
+        return cast(ReplyT, verb.read(command, reply))
 
     async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any | Fault]:
         """Run many in one write; see `core.ledger.Ledger.run_all`."""
@@ -91,7 +91,7 @@ class RedisLedger:
         return answers
 
     async def expire_due(self, rules: Rules, *, limit: int = 500) -> int:
-        """Return holds whose deadline has passed, up to `limit` of each partition; how many were found.
+        """Return holds whose deadline has passed, up to `limit` of each partition; says how many.
 
         Any number of sidecars may do this at once: the script looks at each hold's state itself.
         """
@@ -108,8 +108,10 @@ class RedisLedger:
         return len(due)
 
     async def forget(self, *, keep_ms: int, limit: int = 200) -> int:
-        """Drop records of what ended more than `keep_ms` ago; looks at `limit` ledger entries of each
-        partition, and returns how many it passed. Nothing left to do when that is 0.
+        """Drop records of what ended more than `keep_ms` ago.
+
+        Looks at `limit` ledger entries of each partition and returns how many it passed: 0 when
+        nothing is left to do.
         """
         asked = [
             self._link.evaluate(
@@ -161,7 +163,8 @@ async def _identify(link: Link, partitions: int | None) -> Keys:
         return keys
     if partitions is not None:
         raise StoreMismatch(
-            f"the store was created with {found} partitions, not {partitions}: leave the setting out"
+            f"the store was created with {found} partitions, not {partitions}: "
+            "leave the setting out"
         )
     return Keys(int(found))
 
@@ -169,7 +172,9 @@ async def _identify(link: Link, partitions: int | None) -> Keys:
 def _fault(verb: Verb, error: StoreError) -> Fault:
     """The fault for a command that the store did not answer, or answered with an error."""
     if error.definite:
-        return Fault(Reason.STORE_UNAVAILABLE, "the store is not available; nothing changed, try again")
+        return Fault(
+            Reason.STORE_UNAVAILABLE, "the store is not available; nothing changed, try again"
+        )
     if error.code:
         return defect(verb.script.explain(str(error)))
     return Fault(

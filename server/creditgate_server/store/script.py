@@ -12,7 +12,7 @@ _LINE = re.compile(r"(?:user_script|script):(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script. Two versions of creditgate can run side by side, since `sha` names the content."""
+    """One script. Versions of creditgate can run side by side, since `sha` names the content."""
 
     name: str
     source: str = field(repr=False)
@@ -36,7 +36,7 @@ class Script:
 
 
 def compose(name: str, prelude: str, verb: str) -> Script:
-    """Join the parts. `#!lua` lets the store refuse before line 1 what it could not finish (7.0 and later)."""
+    """Join the parts. `#!lua` lets the store (7.0) refuse before line 1 what it cannot finish."""
     flags = _FLAGS.search(verb)
     head = f"#!lua flags={flags[1]}\n" if flags else "#!lua\n"
     above = head + prelude

@@ -1,6 +1,7 @@
 """Each command's way into its script and back: the arguments it sends, the reply it reads.
 
-A reply is parsed here, once; an outcome that is not known here raises, and nothing above sees a list.
+A reply is parsed here, once; an outcome that is not known here raises, and nothing above sees a
+list.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from creditgate_server.core import commands as c
 from creditgate_server.core import results as r
-from creditgate_server.core.faults import Fault, Reason, invalid
+from creditgate_server.core.faults import Fault, Reason
 from creditgate_server.store import records
 from creditgate_server.store.keys import Partition
 from creditgate_server.store.script import Script, script
@@ -17,7 +18,7 @@ from creditgate_server.store.script import Script, script
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A script with its arguments and its reply. `arguments` gets the command and the test clock's time."""
+    """A script, its arguments and its reply. `arguments` gets the command and the test clock."""
 
     script: Script
     keys: Callable[[Partition, str], list[str]]
@@ -25,12 +26,7 @@ class Verb:
     read: Callable[[Any, Sequence[Any]], Any]
 
 
-def verb_of(command: c.Command[Any]) -> Verb:
-    """The verb of a command."""
-    return VERBS[type(command)]
-
-
-# Keys and arguments ---------------------------------------------------------------------------------
+# Keys and arguments -----------------------------------------------------------------------------
 
 
 def _all_keys(partition: Partition, account_id: str) -> list[str]:
@@ -124,7 +120,7 @@ def _grant_arguments(command: c.Grant, clock: str) -> list[str]:
     ]
 
 
-# Replies --------------------------------------------------------------------------------------------
+# Replies ----------------------------------------------------------------------------------------
 
 _DENIALS = {
     "unpriced_action": r.Decision.UNPRICED_ACTION,
@@ -132,72 +128,113 @@ _DENIALS = {
     "insufficient_credits": r.Decision.INSUFFICIENT_CREDITS,
 }
 
-_ENDED = {
-    "hold_settled": (Reason.HOLD_SETTLED, "is settled"),
-    "hold_refunded": (Reason.HOLD_REFUNDED, "was refunded"),
-    "hold_expired": (Reason.HOLD_EXPIRED, "has expired"),
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """An outcome that is a fault; braces in `message` name ids of the command and figures."""
+
+    reason: Reason
+    message: str
+    metadata: tuple[str, ...]
+    figures: tuple[str, ...] = ()
+    """What stands after the totals in the reply."""
+
+
+_ENDED = ("charged", "refunded")
+
+_REFUSALS = {
+    "account_not_found": _Refusal(
+        Reason.ACCOUNT_NOT_FOUND,
+        "there is no account {account_id!r}: create it with PutAccount",
+        ("account_id",),
+    ),
+    "hold_not_found": _Refusal(
+        Reason.HOLD_NOT_FOUND, "account {account_id!r} has no hold {hold_id!r}", ("hold_id",)
+    ),
+    "bucket_not_found": _Refusal(
+        Reason.BUCKET_NOT_FOUND,
+        "account {account_id!r} has no bucket {bucket_id!r}",
+        ("bucket_id",),
+    ),
+    "id_reused": _Refusal(
+        Reason.ID_REUSED, "the id {id!r} was used with other content; nothing changed", ("id",)
+    ),
+    "hold_settled": _Refusal(
+        Reason.HOLD_SETTLED,
+        "hold {hold_id!r} is settled: charged {charged}, refunded {refunded}",
+        ("hold_id", *_ENDED),
+        _ENDED,
+    ),
+    "hold_refunded": _Refusal(
+        Reason.HOLD_REFUNDED,
+        "hold {hold_id!r} was refunded: charged {charged}, refunded {refunded}",
+        ("hold_id", *_ENDED),
+        _ENDED,
+    ),
+    "hold_expired": _Refusal(
+        Reason.HOLD_EXPIRED,
+        "hold {hold_id!r} has expired: charged {charged}, refunded {refunded}",
+        ("hold_id", *_ENDED),
+        _ENDED,
+    ),
+    "hold_open": _Refusal(
+        Reason.HOLD_OPEN,
+        "hold {hold_id!r} is open and is refunded whole: leave amount unset, or settle",
+        ("hold_id",),
+    ),
+    "amount_exceeds_hold": _Refusal(
+        Reason.AMOUNT_EXCEEDS_HOLD,
+        "hold {hold_id!r} has {held} set aside, and the catalog rejects more",
+        ("hold_id", "held"),
+        ("held",),
+    ),
+    "refund_exceeds_charge": _Refusal(
+        Reason.REFUND_EXCEEDS_CHARGE,
+        "of hold {hold_id!r} {refundable} can still be refunded",
+        ("hold_id", "refundable"),
+        ("refundable",),
+    ),
+    "amount_overflow": _Refusal(
+        Reason.AMOUNT_OVERFLOW,
+        "account {account_id!r}: a figure would pass 2^53 - 1",
+        ("account_id",),
+    ),
+    "too_many_operations": _Refusal(
+        Reason.TOO_MANY_OPERATIONS,
+        "hold {hold_id!r} has {limit} operations, no more are recorded",
+        ("hold_id", "limit"),
+    ),
+    "ends_in_the_past": _Refusal(
+        Reason.INVALID_FIELD, "ends_at: must lie in the future", ("field",)
+    ),
+    "not_a_cursor": _Refusal(
+        Reason.INVALID_FIELD, "page_token: must come from the previous page", ("field",)
+    ),
 }
+
+_FIELDS = {"ends_in_the_past": "ends_at", "not_a_cursor": "page_token"}
+_OPERATIONS_MAX = "100"
 
 
 def _fault(command: Any, reply: Sequence[Any]) -> Fault:
-    """The fault that a reply tells of. Figures that explain it stand after the totals."""
-    outcome, figures = reply[0], reply[6:]
-    account, hold = f"account {command.account_id!r}", f"hold {getattr(command, 'hold_id', '')!r}"
-    if outcome == "account_not_found":
-        return Fault(
-            Reason.ACCOUNT_NOT_FOUND,
-            f"there is no {account}: create it with PutAccount",
-            metadata={"account_id": command.account_id},
-        )
-    if outcome == "bucket_not_found":
-        return Fault(
-            Reason.BUCKET_NOT_FOUND,
-            f"{account} has no bucket {command.bucket_id!r}",
-            metadata={"bucket_id": command.bucket_id},
-        )
-    if outcome == "ends_in_the_past":
-        return invalid("ends_at", "must lie in the future")
-    if outcome == "not_a_cursor":
-        return invalid("page_token", "must come from the previous page of the same list")
-    if outcome == "amount_overflow":
-        return Fault(
-            Reason.AMOUNT_OVERFLOW,
-            f"{account}: a total would pass 2^53 - 1",
-            metadata={"account_id": command.account_id},
-        )
-    if outcome == "id_reused":
-        used = getattr(command, "operation_id", "") or getattr(command, "hold_id", "")
-        used = used or command.source_ref
-        return Fault(
-            Reason.ID_REUSED,
-            f"the id {used!r} was used with other content; nothing changed",
-            metadata={"id": used},
-        )
-    metadata = {"hold_id": command.hold_id}
-    if outcome == "hold_not_found":
-        return Fault(Reason.HOLD_NOT_FOUND, f"{account} has no {hold}", metadata=metadata)
-    if outcome == "hold_open":
-        message = f"{hold} is open and is refunded whole: leave amount unset, or settle what was delivered"
-        return Fault(Reason.HOLD_OPEN, message, metadata=metadata)
-    if outcome in _ENDED:
-        reason, became = _ENDED[outcome]
-        charged, refunded = figures
-        metadata |= {"charged": charged, "refunded": refunded}
-        message = f"{hold} {became}: charged {charged}, refunded {refunded}"
-        return Fault(reason, message, metadata=metadata)
-    if outcome == "amount_exceeds_hold":
-        metadata["held"] = figures[0]
-        message = f"{hold} has {figures[0]} set aside, and the catalog rejects more"
-        return Fault(Reason.AMOUNT_EXCEEDS_HOLD, message, metadata=metadata)
-    if outcome == "refund_exceeds_charge":
-        metadata["refundable"] = figures[0]
-        message = f"of {hold} {figures[0]} can still be refunded"
-        return Fault(Reason.REFUND_EXCEEDS_CHARGE, message, metadata=metadata)
-    if outcome == "too_many_operations":
-        metadata["limit"] = "100"
-        message = f"{hold} has 100 operations, no more are recorded"
-        return Fault(Reason.TOO_MANY_OPERATIONS, message, metadata=metadata)
-    raise ValueError(f"{type(command).__name__} got an unknown outcome {outcome!r}")
+    """The fault that a reply tells of."""
+    refusal = _REFUSALS.get(reply[0])
+    if refusal is None:
+        raise ValueError(f"{type(command).__name__} got an unknown outcome {reply[0]!r}")
+    ids = {name: getattr(command, name, "") for name in ("account_id", "hold_id", "bucket_id")}
+    used = (getattr(command, name, "") for name in ("operation_id", "hold_id", "source_ref"))
+    said = {
+        **ids,
+        "id": next(filter(None, used), ""),
+        "limit": _OPERATIONS_MAX,
+        "field": _FIELDS.get(reply[0], ""),
+        **dict(zip(refusal.figures, reply[6:], strict=bool(refusal.figures))),
+    }
+    return Fault(
+        refusal.reason,
+        refusal.message.format_map(said),
+        metadata={name: said[name] for name in refusal.metadata},
+    )
 
 
 def _expect(outcome: str, command: Any, reply: Sequence[Any]) -> Sequence[Any]:
