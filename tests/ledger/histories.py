@@ -94,6 +94,7 @@ class Author:
         self.ask = Ask(account_id)
         self.model = model
         self.huge = dice.random() < 0.1
+        self.poor = dice.random() < 0.4
         self.told: list[c.Command[Any]] = []
         self.grants = self.holds = 0
 
@@ -139,15 +140,16 @@ class Author:
             return self.dice.choice([*edges, self.dice.randint(0, AMOUNT_MAX)])
         return self.dice.randint(0, most)
 
-    def hold_id(self) -> str:
-        """A hold of late, or the next one."""
-        if self.dice.random() < 0.4:
-            opened = (
-                [hold.command.hold_id for hold in self.account.open_holds()] if self.account else []
-            )
-            if opened:
-                return self.dice.choice(opened)
-        return f"h{self.dice.randint(max(0, self.holds - 4), self.holds)}"
+    def hold_id(self, *, paid: bool = False) -> str:
+        """A hold that is open (or has `paid`), or any of late, or one that does not exist yet."""
+        how = self.dice.random()
+        known = list(self.account.holds.values()) if self.account is not None else []
+        likely = [hold for hold in known if (hold.refundable if paid else hold.state.value == "O")]
+        if how < 0.5 and likely:
+            return self.dice.choice(likely[-6:]).command.hold_id
+        if how < 0.93 and known:
+            return self.dice.choice(known[-5:]).command.hold_id
+        return f"h{self.holds + 1}"
 
     def operation_id(self) -> str:
         return self.dice.choice(["", "a", "b", "c", "d", "e"])
@@ -179,9 +181,9 @@ class Author:
         return c.Terms(
             price=price,
             amount=amount,
-            ttl_ms=dice.choice([1, 5, 20, 100]),
-            life_ms_max=dice.choice([20, 60, 200]),
-            overage=dice.choice(list(Overage)),
+            ttl_ms=dice.choice([1, 5, 20, 100, 1000]),
+            life_ms_max=dice.choice([20, 60, 200, 2000]),
+            overage=dice.choice([*Overage, *[Overage.OVERDRAFT] * (6 if self.poor else 0)]),
             overdraft_limit=dice.choice([0, 3, 10, AMOUNT_MAX if self.huge else 30]),
             late_settle=dice.choice([LateSettle.RECHARGE, LateSettle.RECHARGE, LateSettle.REJECT]),
             catalog_version=dice.choice(["v1", "v2"]),
@@ -194,7 +196,7 @@ class Author:
             f"h{self.holds}" if self.dice.random() < 0.8 else self.hold_id(),
             self.terms(job),
             job,
-            ttl_ms=self.dice.choice([None, None, 1, 3, 30, 300]),
+            ttl_ms=self.dice.choice([None, None, None, 1, 30, 3000]),
             max_amount=self.dice.choice([None, None, None, 5]),
             member_id=self.dice.choice(["", "ada"]),
         )
@@ -214,7 +216,9 @@ class Author:
         how = self.dice.random()
         if how < 0.3:
             return {}
-        return {"quantity": self.dice.randint(0, 5)} if how < 0.5 else {"amount": self.amount()}
+        if how < 0.5:
+            return {"quantity": self.dice.randint(0, 5)}
+        return {"amount": self.amount(9 if how < 0.85 else 30)}
 
     def extend(self) -> c.Command[Any]:
         ttl_ms = self.dice.choice([None, None, 1, 10, 50, 500])
@@ -232,7 +236,10 @@ class Author:
         amount = max(1, self.amount(4)) if operation_id and self.dice.random() < 0.6 else None
         cancelled = self.dice.random() < 0.4
         return self.ask.refund(
-            self.hold_id(), amount, operation_id=operation_id, cancelled=cancelled
+            self.hold_id(paid=self.dice.random() < 0.6),
+            amount,
+            operation_id=operation_id,
+            cancelled=cancelled,
         )
 
     def expire(self) -> c.Command[Any]:
@@ -249,7 +256,7 @@ class Author:
         lasts_ms = dice.choice([None, None, 0, 1, 10, 40, 200])
         return self.ask.grant(
             f"g{self.grants}",
-            max(1, self.amount(25)),
+            max(1, self.amount(5 if self.poor else 25)),
             dice.choice([kind for kind in Kind if kind is not Kind.COMPENSATION]),
             ends_ms=None if lasts_ms is None else self.model.now_ms + lasts_ms,
             **limits,
@@ -345,7 +352,8 @@ class Telling:
         for command, reply, other in zip(commands, found, expected, strict=True):
             if seen(reply) != seen(other):
                 raise Difference(
-                    command.account_id, f"to {command}\nanswered {reply!r}\nexpected {other!r}"
+                    command.account_id,
+                    f"to {command}\nanswered {seen(reply)!r}\nexpected {seen(other)!r}",
                 )
 
     async def check_whole(self, account_id: str, limit: int = 1000) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from creditgate_server.core import commands as c
 from creditgate_server.core.faults import Fault, Reason
+from creditgate_server.core.ledger import Ledger
 from creditgate_server.core.results import Decision, HoldState, Settled
 from creditgate_server.store.redis_ledger import RedisLedger
 from tests.ledger.bench import Ask, Snapshot, audit, snapshot, terms
@@ -24,7 +25,7 @@ CREDITS = 1000
 class Crowd:
     """Several ledgers on one store, in turn used by the callers. The clock is the store's own."""
 
-    def __init__(self, ledgers: Sequence[RedisLedger]) -> None:
+    def __init__(self, ledgers: Sequence[Ledger]) -> None:
         self.ledgers = ledgers
 
     def account(self) -> Ask:

@@ -1,0 +1,368 @@
+"""A test counts only after it has caught its planted bug: here they are, planted and caught.
+
+Each takes the real scripts, changes one thing, and shows that the histories, a race or a named case
+notice. A text that is not there exactly once fails, so that no bug stays planted in thin air.
+"""
+
+import contextlib
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from creditgate_server.core import commands as c
+from creditgate_server.core import results as r
+from creditgate_server.core.faults import Fault
+from creditgate_server.core.ledger import Ledger
+from creditgate_server.core.results import Decision
+from creditgate_server.store.redis_ledger import RedisLedger
+from creditgate_server.store.verbs import VERBS
+from tests.ledger import test_races, test_replays, test_settle
+from tests.ledger.bench import START_MS, Ask, Bench, Clock
+from tests.ledger.histories import Difference, SetTime, Telling, content_fields, tell
+from tests.ledger.planting import Change, Verbs, planted
+from tests.model import Model
+
+CAUGHT = (AssertionError, pytest.fail.Exception)
+
+OPERATIONS = 6000
+
+# Each is caught by histories: P1 to P8 and P14 of the promises, and the rules between them.
+PLANTED = {
+    # P1: conservation.
+    "the rest of a settle is not returned": Change(
+        "settle",
+        "compensate(a, give_back(a, hold, 'h', returned, on_failed), tonumber(compensation_ms))",
+        "",
+    ),
+    "a refund does not lower what was spent": Change(
+        "prelude",
+        "row[from] = from == 'g' and row.g + n or row[from] - n",
+        "row[from] = (from == 'g' and row.g + n) or (from == 's' and row.s) or row[from] - n",
+    ),
+    "the end of a bucket takes what is held": Change(
+        "prelude",
+        "  move(a, row, 'a', figure, row.a)\n",
+        "  move(a, row, 'a', figure, row.a)\n"
+        "  if figure == 'e' then move(a, row, 'h', figure, row.h) end\n",
+    ),
+    # P2: never more than there is.
+    "held credits may be held again": Change(
+        "prelude",
+        "  local picks, got = find_credits(a, price, wanted.action, wanted.model)\n",
+        "  local picks, got = find_credits(a, price, wanted.action, wanted.model)\n"
+        "  got = got + a.held\n",
+    ),
+    "one credit too many is given": Change(
+        "prelude", "  if got < price then\n", "  if got < price - 1 then\n"
+    ),
+    "the last credit is kept": Change(
+        "prelude", "  if got < price then\n", "  if got < price or got == price and got > 0 then\n"
+    ),
+    "a limited bucket pays other models": Change(
+        "prelude",
+        "return names(row.actions, action) and names(row.models, model)",
+        "return names(row.actions, action)",
+    ),
+    "a limited bucket pays other actions": Change(
+        "prelude",
+        "return names(row.actions, action) and names(row.models, model)",
+        "return names(row.models, model)",
+    ),
+    # P3, P5, P6: ids.
+    "a settle is not remembered": Change(
+        "settle",
+        "add_operation(hold, operation_id, 's', fingerprint, charged, shortfall, returned,"
+        " late and '1' or '0')",
+        "",
+    ),
+    "a refund is not remembered": Change(
+        "refund", "add_operation(hold, operation_id, 'r', fingerprint, n, 0, 0, '0')", ""
+    ),
+    "a hold takes an id whatever its content": Change(
+        "prelude", "if earlier.fingerprint ~= wanted.fingerprint then", "if false then"
+    ),
+    "an operation takes an id whatever its content": Change(
+        "settle",
+        "if earlier ~= nil and earlier.fingerprint == fingerprint then",
+        "if earlier ~= nil then",
+    ),
+    "a replay forgets what was short": Change(
+        "settle",
+        "answer(a, 'settled', earlier.charged, earlier.shortfall,",
+        "answer(a, 'settled', earlier.charged, '0',",
+    ),
+    "a replay tells the amount of now": Change(
+        "prelude",
+        "return { 'approved', text(earlier.first), earlier.record, '1', '0' }",
+        "return { 'approved', text(earlier.amount), earlier.record, '1', '0' }",
+    ),
+    "an operation without an id is found by its verb alone": Change(
+        "prelude",
+        "id == '' and ',*/' .. verb .. '/' .. fingerprint .. '/' or",
+        "id == '' and ',*/' .. verb .. '/' or",
+    ),
+    # P4, P7: one end of a hold, at its moment.
+    "an ended hold expires": Change(
+        "prelude",
+        "if hold.state ~= 'O' or a.now < hold.deadline then",
+        "if hold.state == 'E' or a.now < hold.deadline then",
+    ),
+    "a hold expires a moment late": Change(
+        "prelude", "or a.now < hold.deadline then", "or a.now <= hold.deadline then"
+    ),
+    "a hold expires a moment early": Change(
+        "prelude", "or a.now < hold.deadline then", "or a.now < hold.deadline - 1 then"
+    ),
+    "an expired hold counts as open": Change(
+        "prelude", "    a.open = a.open - 1\n", "    a.open = a.open - (state == 'E' and 0 or 1)\n"
+    ),
+    "a hold that expires and is settled at once ends twice": Change(
+        "prelude", "  if hold.state == 'O' then\n    a.open", "  if hold.was_open then\n    a.open"
+    ),
+    "an extension ignores the life of the action": Change(
+        "extend", "math.min(a.now + ttl, hold.authorized + hold.life)", "a.now + ttl"
+    ),
+    "an extension moves a deadline back": Change(
+        "extend",
+        "math.max(hold.deadline, math.min(a.now + ttl, hold.authorized + hold.life))",
+        "math.min(a.now + ttl, hold.authorized + hold.life)",
+    ),
+    "a raise that is sent twice draws twice": Change(
+        "extend", "math.max(0, total - hold.amount)", "math.max(0, total - held_in(hold))"
+    ),
+    # P8: work done is never written off silently.
+    "a late settle takes nothing": Change(
+        "settle",
+        "if late or hold.overage == 'charge_available'",
+        "if hold.overage == 'charge_available'",
+    ),
+    "a late settle is not called late": Change("settle", "  hold.late = '1'\n", ""),
+    "a late settle is accepted where it is rejected": Change(
+        "settle", "(late and hold.late_settle == 'reject')", "false"
+    ),
+    "an overdraft ignores the debt that is there": Change(
+        "settle", "math.max(0, hold.limit - a.debt)", "hold.limit"
+    ),
+    "a settle above the hold is not refused": Change(
+        "settle", "and hold.overage == 'reject' then", "and hold.overage == 'never' then"
+    ),
+    "a cap charges what is available": Change(
+        "settle",
+        "if late or hold.overage == 'charge_available' or hold.overage == 'overdraft' then",
+        "if late or hold.overage ~= 'reject' then",
+    ),
+    # Prices.
+    "a half is rounded down": Change(
+        "prelude", "2 * rest >= tonumber(denominator)", "2 * rest > tonumber(denominator)"
+    ),
+    "a minimum is forgotten": Change(
+        "prelude", "math.max(tonumber(minimum), flat + whole)", "flat + whole"
+    ),
+    "nothing delivered costs the flat fee": Change(
+        "prelude", "  if quantity == 0 then\n", "  if quantity < 0 then\n"
+    ),
+    # The order of buckets and slices.
+    "what never ends is drawn first": Change(
+        "prelude",
+        "return x.ends ~= 0 and (y.ends == 0 or x.ends < y.ends) end",
+        "return x.ends < y.ends end",
+    ),
+    "a change of the order of kinds is ignored": Change(
+        "prelude",
+        "if ranks ~= '' and ranks ~= ranked then",
+        "if ranks ~= '' and ranked == '*' then",
+    ),
+    "the older of two buckets goes last": Change(
+        "prelude", "return x.created < y.created end", "return x.created > y.created end"
+    ),
+    "returns run forwards": Change(
+        "prelude", "  for i = #slices, 1, -1 do\n", "  for i = 1, #slices do\n"
+    ),
+    # P14 and what comes back.
+    "refunds are checked against what was charged alone": Change(
+        "refund", "or hold.charged - hold.refunded\n", "or hold.charged\n"
+    ),
+    "a voided bucket is treated as ended": Change(
+        "prelude", "elseif row.status == 'V' then", "elseif false then"
+    ),
+    "an ended bucket takes credits back": Change(
+        "prelude",
+        "    if row.status == 'L' then\n      move(a, row, from, 'a', part)",
+        "    if row.status ~= 'V' then\n      move(a, row, from, 'a', part)",
+    ),
+    "a forfeit is made good": Change(
+        "prelude", "      if policy == 'compensate' then\n", "      if policy ~= 'other' then\n"
+    ),
+    "a refund follows the policy of failures whatever its reason": Change(
+        "refund", "give_back(a, hold, 'h', n, policy)", "give_back(a, hold, 'h', n, on_failed)"
+    ),
+    "an overdraft is refunded twice": Change(
+        "refund", "  hold.overdrawn_back = hold.overdrawn_back + overdrawn\n", ""
+    ),
+    "a paid overdraft is not made good": Change(
+        "refund", "owed = overdrawn - paid + give_back", "owed = give_back"
+    ),
+    # Buckets.
+    "a bucket ends a moment late": Change("prelude", "a.due <= a.now do", "a.due < a.now do"),
+    "a bucket that ends takes the others' ends with it": Change(
+        "prelude", "    a.due = next_name and row_of(a, next_name).ends or 0\n", "    a.due = 0\n"
+    ),
+    "a debt is not paid by what arrives": Change(
+        "grant", "local paid = math.min(a.debt, amount)", "local paid = 0"
+    ),
+    "a grant may end in the past": Change(
+        "grant", "if ends > 0 and ends <= a.now then", "if false then"
+    ),
+    "a grant is repeated with another amount": Change("grant", "row.g == amount and ", ""),
+    "a grant is repeated as another kind": Change("grant", "row.kind == kind and ", ""),
+    "a grant is repeated with another end": Change("grant", "row.ends == ends and ", ""),
+    "a grant is repeated for other actions": Change("grant", "row.actions == actions and ", ""),
+    "a grant is repeated for other models": Change("grant", " and row.models == models", ""),
+    # P16: numbers without gaps, a clock that never runs backwards.
+    "a change of a deadline has no number": Change("extend", "record(a, 'extend', hold)\n", ""),
+    "a number is skipped": Change(
+        "prelude", "  a.seq = a.seq + 1\n", "  a.seq = a.seq + (a.seq == 20 and 2 or 1)\n"
+    ),
+    "an account's clock runs backwards": Change(
+        "prelude", "return now < seen_ms and seen_ms or now", "return now"
+    ),
+    "a refusal undoes an expiry": Change(
+        "extend",
+        "  return answer(a, ENDED[hold.state], text(hold.charged), text(hold.refunded))\n",
+        "  return { ENDED[hold.state], text(a.seq), text(a.available), text(a.held),"
+        " text(a.debt), text(a.now), text(hold.charged), text(hold.refunded) }\n",
+    ),
+}
+
+
+@contextlib.asynccontextmanager
+async def planted_ledger(url: str, verbs: Verbs) -> AsyncIterator[tuple[RedisLedger, Clock]]:
+    clock = Clock()
+    ledger = await RedisLedger.open(url, clock=clock, verbs=verbs)
+    try:
+        yield ledger, clock
+    finally:
+        await ledger.close()
+
+
+@pytest.mark.parametrize("name", PLANTED)
+async def test_histories_catch_it_when(store_url: str, name: str) -> None:
+    async with planted_ledger(store_url, planted(PLANTED[name])) as (ledger, clock):
+        set_time: SetTime = clock.set
+        with pytest.raises(Difference) as caught:
+            await tell(Telling(ledger, set_time), 7, OPERATIONS, f"planted-{uuid.uuid4().hex[:8]}")
+    # A script that only crashes would be caught by anything.
+    assert "STORE_UNAVAILABLE" not in str(caught.value)
+
+
+@contextlib.asynccontextmanager
+async def planted_bench(url: str, verbs: Verbs) -> AsyncIterator[Bench]:
+    async with planted_ledger(url, verbs) as (ledger, clock):
+        account_id = f"planted-{uuid.uuid4().hex[:12]}"
+        bench = Bench(ledger, clock, account_id=account_id, beside=Model(START_MS))
+        await bench.run(bench.ask.put())
+        yield bench
+
+
+async def test_a_case_catches_it_when_one_operation_too_many_is_recorded(store_url: str) -> None:
+    bug = Change("prelude", "local OPERATIONS_MAX = 100", "local OPERATIONS_MAX = 101")
+    async with planted_bench(store_url, planted(bug)) as bench:
+        with pytest.raises(CAUGHT):
+            await test_settle.test_a_hundred_operations_are_recorded_and_not_one_more(
+                bench, partial=True
+            )
+
+
+FINGERPRINTED = [
+    command for command in test_replays.full(Ask("?")) if not isinstance(command, c.Grant)
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [(command, field) for command in FINGERPRINTED for field in content_fields(command)],
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
+)
+async def test_cases_catch_a_fingerprint_that_misses(
+    store_url: str, command: c.Command[Any], field: str
+) -> None:
+    """P6."""
+    verbs = {**VERBS, type(command): forgetful(type(command), field)}
+    label = f"{type(command).__name__}.{field}-full"
+    [mutation] = [mutation for mutation in test_replays.MUTATIONS if mutation[0] == label]
+    case = test_replays.test_an_id_used_again_with_other_content_is_refused_and_changes_nothing
+    async with planted_bench(store_url, verbs) as bench:
+        with pytest.raises(CAUGHT):
+            await case(bench, mutation)
+
+
+def forgetful(kind: type[c.Command[Any]], field: str) -> Any:
+    """The verb of a command, with a fingerprint that does not see one of its fields."""
+    verb = VERBS[kind]
+    [spec] = [spec for spec in dataclasses.fields(kind) if spec.name == field]
+    change: dict[str, Any] = {field: spec.default}
+    if spec.default is dataclasses.MISSING:
+        change = {field: c.Job(action="any")}
+
+    def arguments(command: c.Command[Any], clock: str) -> list[str]:
+        blind = dataclasses.replace(command, **change)
+        return [
+            blind.fingerprint if word == command.fingerprint else word
+            for word in verb.arguments(command, clock)
+        ]
+
+    return dataclasses.replace(verb, arguments=arguments)
+
+
+class ChecksOutside:
+    """Asks for the balance, decides, and then holds: two steps, between which others step in."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    async def run(self, command: c.Command[c.ReplyT]) -> c.ReplyT:
+        """Run one command."""
+        if isinstance(command, c.Authorize) and command.terms is not None:
+            ask = Ask(command.account_id)
+            balance = await self.ledger.run(ask.balance())
+            if balance.payable < command.terms.amount:
+                denial: Any = r.Authorized(
+                    decision=Decision.INSUFFICIENT_CREDITS,
+                    amount=command.terms.amount,
+                    hold=None,
+                    missing=command.terms.amount - balance.payable,
+                    replayed=False,
+                    totals=balance.totals,
+                )
+                reply: c.ReplyT = denial
+                return reply
+        return await self.ledger.run(command)
+
+    async def run_all(self, commands: Sequence[c.Command[Any]]) -> list[Any | Fault]:
+        """Run many commands."""
+        return await self.ledger.run_all(commands)
+
+
+@pytest.mark.parametrize(
+    "race",
+    [
+        test_races.test_a_crowd_gets_every_credit_there_is_and_not_one_more,
+        test_races.test_ten_concurrent_3_credit_requests_on_3_credits_start_one_job,
+    ],
+    ids=["crowd", "ten"],
+)
+async def test_races_catch_a_check_outside_the_script(store_url: str, race: Any) -> None:
+    """P2."""
+    bug = Change("prelude", "  if got < price then\n", "  if false then\n")
+    async with contextlib.AsyncExitStack() as stack:
+        ledgers = []
+        for _ in range(test_races.SIDECARS):
+            ledger, _clock = await stack.enter_async_context(
+                planted_ledger(store_url, planted(bug))
+            )
+            ledgers.append(ChecksOutside(ledger))
+        with pytest.raises(CAUGHT):
+            await race(test_races.Crowd(ledgers))
