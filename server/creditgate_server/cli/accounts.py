@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-
 from rich.console import RenderableType
 
 from creditgate.v1 import accounts_pb2
@@ -48,12 +47,14 @@ def grant(
         str,
         typer.Argument(
             metavar="REFERENCE",
-            help="Your unique reference of the reason, such as the payment's id; it names the bucket.",
+            help="Your unique reference, such as the payment's id; it names the bucket.",
         ),
     ],
     *,
     kind: Annotated[KindName, typer.Option(help="What sort of credits.")],
-    amount: Annotated[int, typer.Option(min=1, max=options.AMOUNT_MAX, help="How many.")],
+    amount: Annotated[
+        int, typer.Option(min=1, max=options.AMOUNT_MAX, metavar="N", help="How many.")
+    ],
     ends: Annotated[
         datetime | None,
         typer.Option(
@@ -116,8 +117,7 @@ def add_to(app: typer.Typer) -> None:
         panel=_PANEL,
         example=(
             "creditgate grant acct-1 payment-4711 --kind top_up --amount 200",
-            "creditgate grant acct-1 plan-2030-01 --kind subscription --amount 1000 "
-            "--ends 2030-02-01T00:00:00Z",
+            "creditgate grant acct-1 plan-7 --kind free --amount 50 --ends 2030-02-01T00:00Z",
         ),
     )(grant)
     command(app, panel=_PANEL, example=("creditgate void acct-1 payment-4711",))(void)

@@ -1,7 +1,7 @@
-"""Is every credit of an account accounted for? What its ledger moved, against what its balance says.
+"""Is every credit of an account accounted for? What its ledger moved, against its balance.
 
-Nothing but the ledger's moves ever changes a bucket. So the moves alone, added up from the first entry
-to the last, must give every figure of the balance, and in each bucket
+Nothing but the ledger's moves ever changes a bucket. So the moves alone, added up from the first
+entry to the last, must give every figure of the balance, and in each bucket
 granted = available + held + spent + expired + voided.
 """
 
@@ -88,8 +88,10 @@ def _apply(move: pb.Move, figures: Counter[str]) -> None:
 
 
 class _Chain:
-    """The entries one after the other, from the latest back: no number is missing, and what each says
-    of the account is what the entry before said, and its own moves.
+    """The entries one after the other, from the latest back.
+
+    No number is missing, and what an entry says of the account is what the one before it said, and
+    its own moves.
     """
 
     def __init__(self, totals: pb.Totals) -> None:
@@ -146,8 +148,8 @@ def _compare(
         # Buckets that ended long ago are forgotten; nothing can be left in them.
         if place not in buckets:
             for figure in ("available", "held"):
-                if figures[figure]:
-                    yield f"{_name(place)} is not there, but its moves leave {figures[figure]} {figure}"
+                if left := figures[figure]:
+                    yield f"{_name(place)} is not there, but its moves leave {left} {figure}"
 
 
 def _name(place: Place) -> str:
@@ -185,7 +187,7 @@ def shown(found: Audit) -> RenderableType:
     table = tables.table("bucket", *FIGURES, right=FIGURES)
     for place, figures in found.moved.items():
         table.add_row(_name(place), *(words.amount(figures[figure]) for figure in FIGURES))
-    parts: list[RenderableType] = [table] if found.moved else []
+    parts: list[RenderableType] = [table, ""] if found.moved else []
     if found.problems:
         parts += [Text.assemble(("✗ ", "bold red"), problem) for problem in found.problems]
         parts.append(tables.no(f"the credits of {found.account_id} do not add up"))

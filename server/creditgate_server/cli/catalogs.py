@@ -108,11 +108,12 @@ def add_to(app: typer.Typer) -> None:
         example=("creditgate prices", "creditgate prices video.generate --json"),
     )(prices)
     group = typer.Typer(
-        no_args_is_help=True, help="Check a catalog file, show the one in force, list those shipped."
+        no_args_is_help=True,
+        help="Check a catalog file, show the one in force, list those shipped.",
     )
-    group.command(
-        epilog=f"{examples('creditgate catalog check my-catalog.toml')}\n\n{EXIT_CODES}"
-    )(check)
+    group.command(epilog=f"{examples('creditgate catalog check my-catalog.toml')}\n\n{EXIT_CODES}")(
+        check
+    )
     command(group, panel=None, example=("creditgate catalog show",))(show)
     group.command("list", epilog=examples("creditgate catalog list"))(list_)
     app.add_typer(group, name="catalog", rich_help_panel=_PANEL)

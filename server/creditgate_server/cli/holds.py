@@ -68,8 +68,9 @@ def authorize(
 ) -> None:
     """Set the price of a job aside before it runs.
 
-    Run the job if it is approved (exit code 0), and do not if it is denied (3). What is held returns by
-    itself when its time is over. The same id with the same content may be sent again: it holds once.
+    Run the job if it is approved (exit code 0), and do not if it is denied (3). What is held
+    returns by itself when its time is over. The same id with the same content may be sent again: it
+    holds once.
     """
     answer = server.client.authorize(
         account_id,
@@ -146,6 +147,7 @@ def refund(
         typer.Option(
             min=1,
             max=options.AMOUNT_MAX,
+            metavar="N",
             help="Of a settled hold only so much, in credits; needs --operation.",
             show_default=False,
         ),

@@ -62,8 +62,8 @@ Timeout = Annotated[
         "--timeout",
         parser=duration,
         metavar="DURATION",
-        help="How long to go on asking before giving up.",
-        show_default="5s",
+        help="How long to go on asking; 5s unless given.",
+        show_default=False,
         rich_help_panel=_SERVER,
     ),
 ]
@@ -81,9 +81,7 @@ BucketId = Annotated[str, typer.Argument(metavar="BUCKET", help="The bucket.")]
 
 Action = Annotated[
     str,
-    typer.Option(
-        help="What is to be run, such as [cyan]image.generate[/].", rich_help_panel=_JOB
-    ),
+    typer.Option(help="What is to be run, such as [cyan]image.generate[/].", rich_help_panel=_JOB),
 ]
 Model = Annotated[
     str,
@@ -98,6 +96,7 @@ JobQuantity = Annotated[
     typer.Option(
         min=1,
         max=QUANTITY_MAX,
+        metavar="N",
         help="How many of the price's unit: images, seconds … Unless given, 1.",
         show_default=False,
         rich_help_panel=_JOB,
@@ -118,6 +117,7 @@ MaxAmount = Annotated[
     typer.Option(
         min=0,
         max=AMOUNT_MAX,
+        metavar="N",
         help="Deny rather than pay more than this.",
         show_default=False,
     ),
@@ -137,12 +137,16 @@ Ttl = Annotated[
 Quantity = Annotated[
     int | None,
     typer.Option(
-        min=0, max=QUANTITY_MAX, help="In units of the hold's price: images, seconds …",
+        min=0,
+        max=QUANTITY_MAX,
+        metavar="N",
+        help="In units of the hold's price: images, seconds …",
         show_default=False,
     ),
 ]
 Amount = Annotated[
-    int | None, typer.Option(min=0, max=AMOUNT_MAX, help="In credits.", show_default=False)
+    int | None,
+    typer.Option(min=0, max=AMOUNT_MAX, metavar="N", help="In credits.", show_default=False),
 ]
 Operation = Annotated[
     str,

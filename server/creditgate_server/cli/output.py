@@ -28,16 +28,17 @@ class ExitCode(enum.IntEnum):
     UNREACHABLE = 4
 
 
-EXIT_CODES = (
-    "[bold]Exit codes[/]  0 ok, approved · 1 a fault, or a check that failed · 2 wrong usage · "
-    "3 denied, which is an answer · 4 no answer: the server was not reached, or the outcome is unknown "
-    "(then send the same command again)"
-)
+EXIT_CODES = """[bold]Exit codes[/]
+  0  ok, approved
+  1  a fault, or a check that failed
+  2  wrong usage
+  3  denied, which is an answer
+  4  not reached, or the outcome is unknown: send the same command again"""
 
 
 def examples(*lines: str) -> str:
     """The end of a command's help."""
-    return "[bold]Examples[/]\n\n" + "\n\n".join(f"  [green]$[/] {line}" for line in lines)
+    return "\n".join(["[bold]Examples[/]", *(f"  [green]$[/] {line}" for line in lines)])
 
 
 def console(*, stderr: bool = False) -> Console:

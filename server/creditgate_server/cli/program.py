@@ -27,14 +27,14 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - so calls typer
 @app.callback()
 def creditgate(
     *,
-    version: Annotated[  # noqa: ARG001 - its callback has done it
+    version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Hold credits before a generation job, settle them after it.
 
-    New here? Run [bold cyan]creditgate demo[/]: it needs nothing and explains itself in ten seconds.
+    New here? Run [bold cyan]creditgate demo[/]: it needs nothing, and explains itself.
     """
 
 

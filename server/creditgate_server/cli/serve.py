@@ -23,15 +23,23 @@ if TYPE_CHECKING:
 
 _PREFIX = "CREDITGATE_"
 _LOG_JSON = Annotated[
-    bool, typer.Option("--log-json", envvar="CREDITGATE_LOG_JSON", help="Log a JSON object a line.")
+    bool,
+    typer.Option(
+        "--log-json",
+        envvar="CREDITGATE_LOG_JSON",
+        show_envvar=False,
+        help="log one JSON object a line",
+    ),
 ]
 
 
-def serve(*, log_json: bool, **given: Any) -> None:  # noqa: ANN401 - the settings
+def serve(*, log_json: bool, **given: Any) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish what is under way.
 
     Without any option it starts a store of its own, keeps its data in the user's data directory,
     prices by the shipped catalog "recraft" and listens on this machine only.
+
+    Each option may be given as a variable too: --log-level is CREDITGATE_LOG_LEVEL.
     """
     settings = _settings(given)
     _log_to_stderr(settings.log_level, as_json=log_json)
@@ -95,14 +103,15 @@ def _flag(name: str) -> str:
 
 
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
-    """The flag of a setting, described as the setting is; the settings themselves check its value."""
+    """The flag of a setting, in its words; the settings themselves check its value."""
     secret = SecretStr in (field.annotation, *get_args(field.annotation))
     kind = str if secret else field.annotation
     default = None if field.default_factory is not None else field.default
     described = typer.Option(
-        _flag(name) if field.annotation is not bool else f"{_flag(name)}/--no-{_flag(name)[2:]}",
+        _flag(name),
         help=field.description,
         envvar=f"{_PREFIX}{name.upper()}",
+        show_envvar=False,
         show_default=False if default is None or default is False else str(default),
     )
     return inspect.Parameter(

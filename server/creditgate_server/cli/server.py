@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Concatenate, ParamSpec
+from typing import Any
 
 import typer
 
 import creditgate
 from creditgate_server.cli.options import ADDRESS, TIMEOUT, Address, AsJson, Timeout
 from creditgate_server.cli.output import EXIT_CODES, ExitCode, Output, examples
-
-P = ParamSpec("P")
 
 _HINTS: dict[type[creditgate.Fault], str] = {
     creditgate.AccountNotFound: "creditgate account put {account_id}",
@@ -38,9 +36,7 @@ def asking(address: str, timeout: timedelta, *, as_json: bool) -> Iterator[Serve
     budget_s = timeout.total_seconds()
     if budget_s <= 0:
         raise typer.BadParameter("--timeout must be above 0")
-    with creditgate.Client(
-        address, budget_s=budget_s, timeout_s=min(2.0, budget_s)
-    ) as client:
+    with creditgate.Client(address, budget_s=budget_s, timeout_s=min(2.0, budget_s)) as client:
         server = Server(client, as_json=as_json)
         try:
             yield server
@@ -57,31 +53,27 @@ def _hint(fault: creditgate.Fault, address: str) -> str:
 
 
 def _exit_code(fault: creditgate.Fault) -> ExitCode:
-    return (
-        ExitCode.UNREACHABLE if isinstance(fault, creditgate.Unavailable) else ExitCode.FAULT
-    )
+    return ExitCode.UNREACHABLE if isinstance(fault, creditgate.Unavailable) else ExitCode.FAULT
 
 
 def command(
     app: typer.Typer, *, panel: str | None, example: tuple[str, ...]
-) -> Callable[[Callable[Concatenate[Server, P], None]], None]:
+) -> Callable[[Callable[..., None]], None]:
     """Add a command that asks a server: to its own options come --address, --timeout and --json."""
 
-    def add(function: Callable[Concatenate[Server, P], None]) -> None:
+    def add(function: Callable[..., None]) -> None:
         @functools.wraps(function)
-        def run(
-            *args: P.args, address: str, timeout: timedelta, as_json: bool, **kwargs: P.kwargs
-        ) -> None:
+        def run(*, address: str, timeout: timedelta, as_json: bool, **own: Any) -> None:
             with asking(address, timeout, as_json=as_json) as server:
-                function(server, *args, **kwargs)
+                function(server, **own)
 
-        _, *own = inspect.signature(function).parameters.values()
+        _, *options = inspect.signature(function).parameters.values()
         shared = (
             _option("address", Address, ADDRESS),
             _option("timeout", Timeout, TIMEOUT),
             _option("as_json", AsJson, default=False),
         )
-        run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([*options, *shared])  # type: ignore[attr-defined]
         app.command(
             function.__name__, rich_help_panel=panel, epilog=f"{examples(*example)}\n\n{EXIT_CODES}"
         )(run)

@@ -31,6 +31,7 @@ def table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
     """A table without lines; amounts stand in columns aligned to the right."""
     made = Table(
         box=box.SIMPLE_HEAD,
+        show_edge=False,
         pad_edge=False,
         padding=(0, 1),
         header_style="bold",
@@ -265,9 +266,8 @@ def decision(answer: Decided, approved: str) -> RenderableType:
     if missing:
         details.append(f"{words.amount(missing)} are missing")
     lines.append(Text(f"        {', '.join(details)}"))
-    for offered in answer.remedies:
-        if advice := words.remedy(offered):
-            lines.append(Text.assemble(("helps:  ", "bold yellow"), advice))
+    advice = filter(None, map(words.remedy, answer.remedies))
+    lines += [Text.assemble(("helps:  ", "bold yellow"), each) for each in advice]
     return Group(*lines)
 
 
@@ -302,13 +302,17 @@ def settled(answer: credits_pb2.SettleResponse) -> RenderableType:
         head.append(f", {words.amount(answer.shortfall)} could not be charged", "bold red")
     if answer.late:
         head.append(" (after its deadline)", "not bold default")
-    return Group(_replayed(head, replayed=answer.replayed), hold(answer.hold), total_line(answer.totals))
+    return Group(
+        _replayed(head, replayed=answer.replayed), hold(answer.hold), total_line(answer.totals)
+    )
 
 
 def refunded(answer: credits_pb2.RefundResponse) -> RenderableType:
     """The answer to Refund."""
     head = yes(f"{words.amount(answer.refunded)} given back")
-    return Group(_replayed(head, replayed=answer.replayed), hold(answer.hold), total_line(answer.totals))
+    return Group(
+        _replayed(head, replayed=answer.replayed), hold(answer.hold), total_line(answer.totals)
+    )
 
 
 def _replayed(head: Text, *, replayed: bool) -> Text:
@@ -384,7 +388,7 @@ def prices(found: Iterable[catalog_pb2.PricedAction]) -> RenderableType:
 
 def _setting(priced: catalog_pb2.PricedSetting) -> str:
     factors = ", ".join(
-        f"{value} ×{factor}" + (" (default)" if value == priced.default_value else "")
+        f"{value} at {factor}" + (" (default)" if value == priced.default_value else "")
         for value, factor in sorted(priced.factors.items(), key=lambda each: float(each[1]))
     )
     return f"{priced.name}: {factors}"

@@ -43,9 +43,7 @@ def ledger(
     For people the latest stands at the end; in JSON it comes first.
     """
     entries = list(islice(server.client.ledger(account_id), None if everything else limit))
-    server.show(
-        ListLedgerResponse(entries=entries), lambda: tables.ledger(reversed(entries))
-    )
+    server.show(ListLedgerResponse(entries=entries), lambda: tables.ledger(reversed(entries)))
 
 
 def audit(server: Server, account_id: AccountId) -> None:

@@ -18,8 +18,8 @@ _GRANTED, _AVAILABLE, _HELD, _SPENT, _EXPIRED, _VOIDED = (
 _MOVES = {
     (_GRANTED, _AVAILABLE): "put into",
     (_AVAILABLE, _HELD): "set aside from",
-    (_HELD, _SPENT): "taken from what is held of",
-    (_AVAILABLE, _SPENT): "taken from",
+    (_HELD, _SPENT): "taken from",
+    (_AVAILABLE, _SPENT): "taken at once from",
     (_HELD, _AVAILABLE): "returned to",
     (_SPENT, _AVAILABLE): "given back to",
     (_AVAILABLE, _EXPIRED): "expired in",
@@ -31,8 +31,8 @@ _MOVES = {
 }
 
 
-def name(enum: Any, number: int) -> str:  # noqa: ANN401 - any enum of the contract
-    """The name of an enum's number without its prefix, in words: "top-up", "insufficient credits"."""
+def name(enum: Any, number: int) -> str:
+    """The name of an enum's number without its prefix, in words: "insufficient credits"."""
     try:
         full: str = enum.Name(number)
     except ValueError:
@@ -93,7 +93,9 @@ def entry(made: pb.LedgerEntry) -> str:
         lines.append(f"{amount(made.debt_change)} went into debt")
     if made.debt_change < 0:
         lines.append(f"{amount(-made.debt_change)} of the debt paid")
-    return "\n".join(lines) or "nothing moved"
+    if not lines:
+        return "more time" if made.verb == pb.LEDGER_VERB_EXTEND else "nothing moved"
+    return "\n".join(lines)
 
 
 def job(asked: pb.Job) -> str:
@@ -101,7 +103,8 @@ def job(asked: pb.Job) -> str:
     settings = "".join(f", {key} {value}" for key, value in sorted(asked.settings.items()))
     quantity = asked.quantity if asked.HasField("quantity") else 1
     model = f" with {asked.model}" if asked.model else ""
-    return f"{amount(quantity)} × {asked.action}{model}{settings}"
+    times = "" if quantity == 1 else f", {amount(quantity)} times"
+    return f"{asked.action}{model}{settings}{times}"
 
 
 def price(asked: pb.Price) -> str:
@@ -126,7 +129,11 @@ def remedy(offered: pb.Remedy) -> str:
             )
         case "top_up" if offered.top_up.allowed:
             pack = offered.top_up.pack_amount
-            return f"buy a pack of {amount(pack)}" if pack else "buy several packs: no single one suffices"
+            return (
+                f"buy a pack of {amount(pack)}"
+                if pack
+                else "buy several packs: no single one suffices"
+            )
         case "upgrade":
             return f"change to the plan {' or '.join(offered.upgrade.plan_ids)}"
         case _:

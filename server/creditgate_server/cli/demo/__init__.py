@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from creditgate_server.cli import audits, output
+from creditgate_server.cli import output
 from creditgate_server.cli.options import AsJson
 from creditgate_server.cli.output import EXIT_CODES, ExitCode, Output, examples
 
@@ -19,9 +19,9 @@ def demo(
 ) -> None:
     """See what creditgate does, in eight steps and about ten seconds.
 
-    It needs nothing: it starts a server and a store of its own in a temporary directory, plays a month
-    of an account on the catalog "recraft", and checks at the end that no credit was lost. Then all of
-    it is gone. Exit code 1 if anything was not as it was told.
+    It needs nothing: it starts a server and a store of its own in a temporary directory, plays a
+    month of an account on the catalog "recraft", and checks at the end that no credit was lost.
+    Then all of it is gone. Exit code 1 if anything was not as it was told.
     """
     # Here, because every other command does without the server.
     from creditgate_server.cli.demo.stage import Stage, WentWrong  # noqa: PLC0415
@@ -36,15 +36,15 @@ def demo(
         with own_server() as server:
             stage = Stage(console, server, pause=pause)
             found = tell(stage)
-    except (StartError, WentWrong) as error:
+    except (*StartError, WentWrong) as error:
         output.console(stderr=True).print(f"[bold red]the demo failed:[/] {error}", soft_wrap=True)
         raise typer.Exit(ExitCode.FAULT) from None
     took_s = time.monotonic() - began_s
     if as_json:
-        told = {"steps": stage.steps, "audit": audits.as_dict(found), "seconds": round(took_s, 1)}
+        told = {"ok": not found.problems, "steps": stage.steps, "seconds": round(took_s, 1)}
         Output(as_json=True).show(told, str)
     else:
-        stage.close(found, took_s)
+        stage.close(took_s)
     if found.problems:
         raise typer.Exit(ExitCode.FAULT)
 

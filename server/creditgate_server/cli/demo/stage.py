@@ -45,6 +45,27 @@ class Stage:
         self, client: creditgate.Client, account_id: str, title: str, text: str
     ) -> Iterator[None]:
         """Tell one step; at its end show the balance, and the entries that are new."""
+        told = self._begin(title, text)
+        yield
+        balance = client.get_balance(account_id)
+        entries = self._new_entries(client, account_id)
+        told["balance"] = as_dict(balance)
+        told["entries"] = [as_dict(entry) for entry in entries]
+        self._console.print()
+        self._indented(tables.buckets(balance.buckets))
+        self._console.print()
+        if entries:
+            self._indented(tables.ledger(entries, with_time=False))
+        else:
+            self._indented(tables.dim("nothing new in the ledger"))
+
+    def last_step(self, title: str, text: str, found: audits.Audit) -> None:
+        """Tell what an audit has found."""
+        told = self._begin(title, text)
+        told["audit"] = audits.as_dict(found)
+        self._indented(audits.shown(found))
+
+    def _begin(self, title: str, text: str) -> dict[str, Any]:
         number = len(self.steps) + 1
         told: dict[str, Any] = {"number": number, "title": title, "text": text, "calls": []}
         self.steps.append(told)
@@ -57,16 +78,7 @@ class Stage:
             align="left",
         )
         self._prose(text)
-        yield
-        balance = client.get_balance(account_id)
-        entries = self._new_entries(client, account_id)
-        told["balance"] = as_dict(balance)
-        told["entries"] = [as_dict(entry) for entry in entries]
-        self._indented(tables.buckets(balance.buckets))
-        if entries:
-            self._indented(tables.ledger(entries, with_time=False))
-        else:
-            self._indented(tables.dim("Nothing new in the ledger.\n"))
+        return told
 
     def call(self, what: str, answer: str) -> None:
         """Show a call and its answer."""
@@ -93,9 +105,8 @@ class Stage:
         with progress:
             yield Countdown(progress, label, seconds)
 
-    def close(self, found: audits.Audit, took_s: float) -> None:
+    def close(self, took_s: float) -> None:
         """The last words."""
-        self._indented(audits.shown(found))
         self._console.print()
         self._console.print(
             tables.dim(f"That took {took_s:.1f} s; the server, its store and the account are gone.")
@@ -108,7 +119,7 @@ class Stage:
     def _prose(self, text: str) -> None:
         self._console.print(Padding(Text(text), (0, 0, 1, 2)), width=self._width)
 
-    def _indented(self, shown: Any) -> None:  # noqa: ANN401 - whatever rich can show
+    def _indented(self, shown: Any) -> None:
         self._console.print(Padding(shown, (0, 0, 0, 2)))
 
     def _new_entries(self, client: creditgate.Client, account_id: str) -> list[LedgerEntry]:
@@ -136,7 +147,7 @@ class Countdown:
         self._progress.update(self._task, completed=self._seconds - left_s, left=said)
 
 
-def utc(when: Any) -> datetime:  # noqa: ANN401 - a Timestamp
+def utc(when: Any) -> datetime:
     """An instant as Python has it."""
     found: datetime = when.ToDatetime(tzinfo=UTC)
     return found

@@ -5,6 +5,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import creditgate
 from creditgate.v1 import resources_pb2 as pb
@@ -48,8 +49,8 @@ def _two_buckets(stage: Stage, client: creditgate.Client) -> None:
         client,
         ACCOUNT,
         "An account with two kinds of credits",
-        "Ana has what is left of this month's subscription, 20 credits that end with the month, and "
-        "has bought a pack of 200 that never ends. Each is a bucket of its own.",
+        "Ana has what is left of this month's subscription, 20 credits that end with the month, "
+        "and has bought a pack of 200 that never ends. Each is a bucket of its own.",
     ):
         client.put_account(ACCOUNT)
         for source_ref, kind, amount, end in (
@@ -65,16 +66,21 @@ def _one_job_from_both(stage: Stage, client: creditgate.Client) -> None:
         client,
         ACCOUNT,
         "One job, paid from both",
-        "Five seconds of video cost 30. The price is known before the job runs, and that much is set "
-        "aside: first the credits that end, then the bought ones. The job succeeds and is settled.",
+        "Five seconds of video cost 30. The price is known before the job runs, and that much is "
+        "set aside: first the credits that end, then the bought ones. The job succeeds and is "
+        "settled.",
     ):
-        job = {"action": "video.generate", "model": "video-studio"}
-        settings = {"resolution": "1080p"}
-        quote = client.quote(ACCOUNT, **job, quantity=5, settings=settings)
+        job: dict[str, Any] = {
+            "action": "video.generate",
+            "model": "video-studio",
+            "quantity": 5,
+            "settings": {"resolution": "1080p"},
+        }
+        quote = client.quote(ACCOUNT, **job)
         stage.call(
             "quote 5 s of video in 1080p", f"{words.price(quote.price)}, so {credits(quote.amount)}"
         )
-        held = client.authorize(ACCOUNT, "video-1", **job, quantity=5, settings=settings)
+        held = client.authorize(ACCOUNT, "video-1", **job)
         parts = [(part.bucket_id, part.amount) for part in held.hold.slices]
         stage.call(
             "authorize video-1",
@@ -90,8 +96,8 @@ def _partly_delivered(stage: Stage, client: creditgate.Client) -> None:
         client,
         ACCOUNT,
         "Four images ordered, three delivered",
-        "The model refuses one of four images. Three are paid, at the price that was agreed; what was "
-        "set aside for the fourth goes back to the bucket it came from.",
+        "The model refuses one of four images. Three are paid, at the price that was agreed; what "
+        "was set aside for the fourth goes back to the bucket it came from.",
     ):
         held = client.authorize(
             ACCOUNT, "images-1", action="image.generate", model="recraft-v3-svg", quantity=4
@@ -116,8 +122,8 @@ def _failed(stage: Stage, client: creditgate.Client) -> None:
         client,
         ACCOUNT,
         "A job that fails costs nothing",
-        "This worker runs its job inside “with client.hold(…)”. The job raises an exception, and the "
-        "credits are back before the exception leaves the block.",
+        "This worker runs its job inside “with client.hold(…)”. The job raises an exception, and "
+        "the credits are back before the exception leaves the block.",
     ):
         with (
             suppress(_OutOfMemoryError),
@@ -136,13 +142,13 @@ def _sent_twice(stage: Stage, client: creditgate.Client) -> None:
         client,
         ACCOUNT,
         "A request that is sent twice takes effect once",
-        "A queue delivers a job twice, or an answer is lost on the way and the request is sent again. "
-        "The same id with the same content gets the same answer. With other content it is refused.",
+        "A queue delivers a job twice, or an answer is lost on the way and the request is sent "
+        "again. The same id with the same content gets the same answer. With other content it is "
+        "refused.",
     ):
-        job = {"action": "mockup.create"}
-        first = client.authorize(ACCOUNT, "mockup-1", **job, quantity=5)
+        first = client.authorize(ACCOUNT, "mockup-1", action="mockup.create", quantity=5)
         stage.call("authorize mockup-1, 5 mockups", f"approved, {credits(first.amount)} set aside")
-        again = client.authorize(ACCOUNT, "mockup-1", **job, quantity=5)
+        again = client.authorize(ACCOUNT, "mockup-1", action="mockup.create", quantity=5)
         stage.call(
             "authorize mockup-1, 5 mockups",
             f"the same answer, marked as replayed; {credits(again.totals.held)} set aside in all",
@@ -152,7 +158,7 @@ def _sent_twice(stage: Stage, client: creditgate.Client) -> None:
             otherwise=f"{again.totals.held} are held",
         )
         try:
-            client.authorize(ACCOUNT, "mockup-1", **job, quantity=50)
+            client.authorize(ACCOUNT, "mockup-1", action="mockup.create", quantity=50)
         except creditgate.IdReused as refused:
             stage.call("authorize mockup-1, 50 mockups", f"refused: {refused.reason}")
         else:
@@ -167,8 +173,8 @@ def _worker_killed(stage: Stage, client: creditgate.Client) -> None:
         ACCOUNT,
         "A worker that dies",
         "A worker is a process of its own. Its hold stands for 3 seconds and is extended while it "
-        "works. Then it is killed (kill -9) and can give nothing back. Nobody cleans up after it: at "
-        "the deadline its credits return by themselves.",
+        "works. Then it is killed (kill -9) and can give nothing back. Nobody cleans up after it: "
+        "at the deadline its credits return by themselves.",
     ):
         command = (sys.executable, "-m", "creditgate_server.cli.demo.worker")
         arguments = (stage.server.address, ACCOUNT, "video-2", str(_WORKER_TTL_S))
@@ -201,7 +207,7 @@ def _until_extended(client: creditgate.Client, stage: Stage) -> None:
 
 
 def _until_returned(stage: Stage, client: creditgate.Client) -> float:
-    """Watch the balance, which does not touch the hold; by how much it returned after its deadline."""
+    """Watch the balance, which does not touch the hold; how late the credits were."""
     hold = client.get_hold(ACCOUNT, "video-2").hold
     stage.expect(told=hold.held == 60, otherwise=f"the dead worker holds {hold.held}")
     end_s = time.monotonic() + _WAIT_S
@@ -219,8 +225,8 @@ def _too_expensive(stage: Stage, client: creditgate.Client) -> None:
         client,
         ACCOUNT,
         "Not enough credits: an answer, with what helps",
-        "A minute of video in 4k costs more than Ana has. The answer is no, nothing is set aside, and "
-        "it says what would help: here the smallest pack of the catalog that makes up what is missing.",
+        "A minute of video in 4k costs more than Ana has. The answer is no, nothing is set aside, "
+        "and it says what would help: here the smallest pack that makes up what is missing.",
     ):
         answer = client.authorize(
             ACCOUNT,
@@ -243,14 +249,13 @@ def _too_expensive(stage: Stage, client: creditgate.Client) -> None:
 
 
 def _accounted_for(stage: Stage, client: creditgate.Client) -> audits.Audit:
-    with stage.step(
-        client,
-        ACCOUNT,
+    found = audits.audit_account(client, ACCOUNT)
+    stage.last_step(
         "Every credit is accounted for",
-        "The ledger records every move of every credit. Added up from its first entry to its last, it "
-        "must give the balance, figure by figure: “creditgate audit” does that for any account.",
-    ):
-        found = audits.audit_account(client, ACCOUNT)
+        "The ledger records every move of every credit. Added up from its first entry to its last, "
+        "it must give the balance, figure by figure. “creditgate audit” does that for any account.",
+        found,
+    )
     return found
 
 

@@ -1,6 +1,6 @@
 """A worker that holds credits and never ends its job by itself: the demo kills it.
 
-    python -m creditgate_server.cli.demo.worker ADDRESS ACCOUNT HOLD SECONDS
+python -m creditgate_server.cli.demo.worker ADDRESS ACCOUNT HOLD SECONDS
 """
 
 import sys

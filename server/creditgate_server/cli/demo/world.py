@@ -63,7 +63,7 @@ async def _serve(settings: Settings, started: Future[_Started]) -> None:
         started.set_exception(error)
 
 
-def _settings(**chosen: Any) -> Settings:  # noqa: ANN401 - the settings
+def _settings(**chosen: Any) -> Settings:
     """The defaults and what was chosen, whatever the environment says."""
     defaults = {
         name: field.get_default(call_default_factory=True, validated_data={})
