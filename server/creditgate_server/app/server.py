@@ -188,7 +188,7 @@ async def _watch_settings(
         if refused:
             _log.error("the store: %s", "; ".join(refused))
         safe = settings.unsafe_store or not refused
-        admission.suspend(reachable and not safe)
+        admission.set_starting(allowed=safe or not reachable)
         engine.set_serving(reachable and safe)
 
 

@@ -18,7 +18,7 @@ class Admission:
         self._places_starting = max(1, places * 3 // 4)
         self._under_way = 0
         self._closed = False
-        self._suspended = False
+        self._starting = True
 
     @property
     def under_way(self) -> int:
@@ -29,7 +29,7 @@ class Admission:
         """Let a request in, or raise the fault to answer with. Who was let in must `leave`."""
         if self._closed:
             raise Fault(Reason.SHUTTING_DOWN, "the server is going down; try again")
-        if self._suspended and method in STARTING:
+        if not self._starting and method in STARTING:
             raise Fault(
                 Reason.STORE_UNAVAILABLE,
                 "the store is not safe for credits at present, so nothing is started; try again",
@@ -45,9 +45,9 @@ class Admission:
         """A request is answered."""
         self._under_way -= 1
 
-    def suspend(self, suspended: bool) -> None:  # noqa: FBT001 - it is the name's object
-        """Let in only methods that finish, or again all of them."""
-        self._suspended = suspended
+    def set_starting(self, *, allowed: bool) -> None:
+        """Let in all methods, or only those that finish."""
+        self._starting = allowed
 
     def close(self) -> None:
         """Let nobody in any more."""

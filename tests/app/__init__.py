@@ -1,0 +1,1 @@
+"""The parts joined: how a server starts, keeps watch, drains and ends."""

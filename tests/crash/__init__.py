@@ -1,0 +1,1 @@
+"""Servers and stores that are killed under load, and what they had acknowledged."""

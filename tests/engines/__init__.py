@@ -1,0 +1,1 @@
+"""The engine: bytes between callers and endpoints, and nothing else."""

@@ -1,0 +1,1 @@
+"""The contract over the wire: what each method promises, and what it makes of mistakes."""

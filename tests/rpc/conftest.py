@@ -1,0 +1,13 @@
+"""One server for the tests of this folder, which look at accounts of their own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rpc.shop import Shop, shop
+
+
+@pytest.fixture(scope="package")
+def the_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with shop(tmp_path_factory.mktemp("shop")) as found:
+        yield found
