@@ -147,6 +147,13 @@ def test_what_was_acknowledged_survives_a_kill_of_the_store(data_dir: Path) -> N
         assert client.lrange("numbers", 0, -1) == [str(number) for number in range(200)]
 
 
+def test_a_killed_store_can_be_replaced_at_once(data_dir: Path) -> None:
+    for _ in range(5):
+        os.kill(start(data_dir).pid, signal.SIGKILL)
+    with start(data_dir) as store, client_of(store) as client:
+        assert client.ping()
+
+
 def test_a_torn_last_write_costs_only_itself(data_dir: Path) -> None:
     with start(data_dir) as store, client_of(store) as client:
         client.set("first", 1)

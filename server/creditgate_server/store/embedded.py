@@ -41,6 +41,7 @@ _OLDEST_VERSION = (7, 0)
 # sun_path holds 108 bytes on Linux and 104 on macOS, with the final zero.
 _SOCKET_PATH_BYTES_MAX = 100
 _STOP_TIMEOUT_S = 10.0
+_DYING_S = 0.5
 _POLL_S = 0.005
 
 # Becomes the server by exec. A program of its own, not a preexec_fn: that one runs Python between
@@ -245,16 +246,19 @@ def _lock(data_dir: Path, *, wait_s: float) -> Iterator[int]:
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(data_dir / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        end = time.monotonic() + wait_s
+        start = time.monotonic()
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 # The store of a creditgate that was killed is about to end, and so is the
-                # process that rewrites the file of a store that was killed: wait for them.
+                # process that rewrites the file of a store that was killed: wait for them. A
+                # moment even for those that seem alive: one that was just killed does.
                 owner, store = _holders(os.pread(descriptor, 100, 0))
-                if (_alive(owner) and _alive(store)) or time.monotonic() > end:
+                in_use = _alive(owner) and _alive(store)
+                patience_s = min(_DYING_S, wait_s) if in_use else wait_s
+                if time.monotonic() - start > patience_s:
                     raise StoreStartError(_in_use(data_dir, owner, store)) from None
                 time.sleep(_POLL_S)
         yield descriptor
