@@ -195,25 +195,30 @@ class ThreadHeart:
     def _run(self) -> None:
         while True:
             with self._changed:
-                wait_s = self._beats.wait_s()
-                woken = self._changed.wait(_IDLE_S if wait_s is None else wait_s)
-                idle = wait_s is None and not woken and self._beats.wait_s() is None
-                if self._stopped or idle:
+                if not self._rest():
                     self._thread = None
                     return
                 due, call = self._beats.due()
             if call is not None:
                 self._serve(due, call)
 
+    def _rest(self) -> bool:
+        """Wait until something is due or has changed; tell whether to go on."""
+        if not self._stopped:
+            wait_s = self._beats.wait_s()
+            woken = self._changed.wait(_IDLE_S if wait_s is None else wait_s)
+            if not woken and self._beats.wait_s() is None:
+                return False
+        return not self._stopped
+
     def _serve(self, due: list[_Beat], call: Call[ExecuteResponse]) -> None:
         try:
             response = self._call(call)
+            with self._changed:
+                self._beats.answered(due, response)
         except Exception as error:  # noqa: BLE001 - The thread serves other holds too.
             with self._changed:
                 self._beats.failed(due, error)
-        else:
-            with self._changed:
-                self._beats.answered(due, response)
 
 
 class TaskHeart:
@@ -257,8 +262,6 @@ class TaskHeart:
             if call is None:
                 continue
             try:
-                response = await self._call(call)
+                self._beats.answered(due, await self._call(call))
             except Exception as error:  # noqa: BLE001 - The task serves other holds too.
                 self._beats.failed(due, error)
-            else:
-                self._beats.answered(due, response)

@@ -42,25 +42,25 @@ def _version() -> str:
 
 
 def _options(more: Options) -> list[tuple[str, Any]]:
-    return [
+    ours: dict[str, Any] = {
         # Only we retry: we know the budget, and which answers are final.
-        ("grpc.enable_retries", 0),
-        ("grpc.service_config_disable_resolution", 1),
+        "grpc.enable_retries": 0,
+        "grpc.service_config_disable_resolution": 1,
         # Connections are shared by all channels of a process otherwise: close() would close
         # nothing, and a forked process would write into its parent's.
-        ("grpc.use_local_subchannel_pool", 1),
+        "grpc.use_local_subchannel_pool": 1,
         # The server is beside us: the proxy of the outside world is not on the way.
-        ("grpc.enable_http_proxy", 0),
+        "grpc.enable_http_proxy": 0,
         # After a restart of the server look for it soon; the default is a second, growing to two
         # minutes.
-        ("grpc.initial_reconnect_backoff_ms", 50),
-        ("grpc.min_reconnect_backoff_ms", 1000),
-        ("grpc.max_reconnect_backoff_ms", 1000),
+        "grpc.initial_reconnect_backoff_ms": 50,
+        "grpc.min_reconnect_backoff_ms": 1000,
+        "grpc.max_reconnect_backoff_ms": 1000,
         # A page of a thousand entries is larger than the default of 4 MiB may be.
-        ("grpc.max_receive_message_length", 16 << 20),
-        ("grpc.primary_user_agent", f"creditgate-python/{_version()}"),
-        *more,
-    ]
+        "grpc.max_receive_message_length": 16 << 20,
+        "grpc.primary_user_agent": f"creditgate-python/{_version()}",
+    }
+    return list({**ours, **dict(more)}.items())
 
 
 class Process:

@@ -55,6 +55,7 @@ _VERDICTS = {
     grpc.StatusCode.ALREADY_EXISTS,
     grpc.StatusCode.FAILED_PRECONDITION,
 }
+_VERDICT_REASONS = {"TOO_MANY_OPERATIONS", "MESSAGE_TOO_LARGE"}
 # For statuses without a reason that we know: those of a proxy, of gRPC itself, of a later version.
 _BY_CODE: Mapping[grpc.StatusCode, type[Fault]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
@@ -94,7 +95,7 @@ class Status:
 
         The store looks for what an attempt has left before it judges.
         """
-        return self.code in _VERDICTS or self.reason == "TOO_MANY_OPERATIONS"
+        return self.code in _VERDICTS or self.reason in _VERDICT_REASONS
 
     def fault(self, call: Call[Any], outcome: Outcome | None = None) -> Fault:
         """The exception for it; `outcome` is that of all attempts together."""

@@ -325,7 +325,7 @@ class HoldCore:
             else:
                 yield from self._resolve()
                 yield from self._give_back(self._reason(error))
-        except errors.CreditgateError as failed:
+        except Exception as failed:
             if error is None:
                 raise
             self._tell(error, f"it could not be ended: {failed}")
@@ -355,7 +355,7 @@ class HoldCore:
                 # It was under way and has no answer: the same request, whatever it was.
                 answer = yield from self._end(self._final)
         except errors.HoldSettled as settled:
-            # The other run of a job delivered twice came first. It is paid, and this run did its work.
+            # The other run of a job delivered twice came first: it is paid.
             log.warning("the hold %s had been settled: %s", self.hold_id, settled)
             return
         if isinstance(answer, SettleResponse) and answer.shortfall:
@@ -374,7 +374,7 @@ class HoldCore:
             yield from self.ask_refund(reason=reason)
 
     def _end(self, call: Call[Any]) -> Generator[Call[Any], Any, Any]:
-        """Make the call that ends the hold; kept, to be made again, until it has a definite answer."""
+        """Make the call that ends the hold; it is kept until it has a definite answer."""
         self._final = call
         try:
             answer = yield call

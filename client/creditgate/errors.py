@@ -12,6 +12,7 @@ CreditgateError
 │   └── ConcurrencyLimit
 └── Fault                     the request did not succeed: .reason .outcome .call
     ├── InvalidRequest        .field
+    ├── MessageTooLarge       .bytes_max
     ├── NotFound
     │   ├── AccountNotFound
     │   ├── HoldNotFound
@@ -79,6 +80,7 @@ __all__ = [
     "InsufficientCredits",
     "InvalidRequest",
     "MemberLimit",
+    "MessageTooLarge",
     "NoSuchMethod",
     "NotFound",
     "NotPermitted",
@@ -310,6 +312,17 @@ class InvalidRequest(Fault):
     def field(self) -> str:
         """The path of the field, such as "job.quantity"; empty if the whole message was refused."""
         return self.metadata.get("field", "")
+
+
+class MessageTooLarge(Fault):
+    """The request is larger than the method takes: put fewer operations or fields into it."""
+
+    advice = "Put fewer operations or fields into it; sending it again does not help."
+
+    @property
+    def bytes_max(self) -> int | None:
+        """The largest size in bytes; None if it was not said."""
+        return self._number("bytes_max")
 
 
 class NotFound(Fault):
@@ -570,6 +583,7 @@ FAULTS: Mapping[ErrorReason.ValueType, type[Fault]] = {
     ErrorReason.ERROR_REASON_OVERLOADED: Unavailable,
     ErrorReason.ERROR_REASON_NO_SUCH_METHOD: NoSuchMethod,
     ErrorReason.ERROR_REASON_INTERNAL: ServerDefect,
+    ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE: MessageTooLarge,
 }
 
 

@@ -16,17 +16,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from creditgate._methods import METHODS, Method, method_of
-from creditgate.v1 import credits_pb2
-from creditgate.v1.credits_pb2 import Fault, Operation, Result
-from creditgate.v1.error_reason_pb2 import ErrorReason
-from creditgate.v1.resources_pb2 import Decision, Hold, HoldState
 from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 from google.rpc import (  # type: ignore[import-untyped] # not marked
     error_details_pb2,
     status_pb2,
 )
+
+from creditgate._methods import METHODS, Method, method_of
+from creditgate.v1 import credits_pb2
+from creditgate.v1.credits_pb2 import Fault, Operation, Result
+from creditgate.v1.error_reason_pb2 import ErrorReason
+from creditgate.v1.resources_pb2 import Decision, Hold, HoldState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,6 +116,7 @@ class FakeServer:
         self.holds: dict[tuple[str, str], Hold] = {}
         self.operations: dict[tuple[str, str, str], tuple[bytes, Message]] = {}
         self.arrived = threading.Condition()
+        self._always: dict[str, Step] = {}
         self._script: dict[str, deque[Step]] = defaultdict(deque)
         self._server = grpc.server(
             futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)]
@@ -139,6 +141,15 @@ class FakeServer:
         """Answer the next requests of a method so; after that as usual."""
         self._script[method].extend(steps)
 
+    @contextmanager
+    def always(self, method: str, step: Step) -> Iterator[None]:
+        """Answer every request of a method so, for a while."""
+        self._always[method] = step
+        try:
+            yield
+        finally:
+            del self._always[method]
+
     def requests(self, method: str) -> list[Any]:
         return [asked.request for asked in self.asked if asked.method == method]
 
@@ -161,7 +172,7 @@ class FakeServer:
                 self.asked.append(asked)
                 self.arrived.notify_all()
             script = self._script[method.name]
-            step = script.popleft() if script else None
+            step = script.popleft() if script else self._always.get(method.name)
             try:
                 answer = self._answer(step, request)
             except Fails as fails:
