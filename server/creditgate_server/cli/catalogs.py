@@ -2,17 +2,18 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
 
-from creditgate_server.catalogs import reader
 from creditgate_server.cli import tables
 from creditgate_server.cli.options import AsJson
 from creditgate_server.cli.output import EXIT_CODES, ExitCode, Output, examples
 from creditgate_server.cli.server import Server, command
-from creditgate_server.core.catalog import Catalog
+
+if TYPE_CHECKING:
+    from creditgate_server.core.catalog import Catalog
 
 _PANEL = "Catalog"
 
@@ -43,6 +44,9 @@ def check(
 
     It needs no server. Exit code 1 if there is a problem.
     """
+    # Here, because the parser of TOML takes its time, and every other command does without.
+    from creditgate_server.catalogs import reader  # noqa: PLC0415
+
     out = Output(as_json=as_json)
     try:
         found = reader.load(file)
@@ -60,12 +64,14 @@ def check(
 
 def list_(*, as_json: AsJson = False) -> None:
     """List the catalogs that come with creditgate."""
+    from creditgate_server.catalogs import reader  # noqa: PLC0415 - as in `check`
+
     out = Output(as_json=as_json)
     found = [reader.load(name) for name in reader.shipped()]
     out.show({"catalogs": [_summary(each) for each in found]}, lambda: _list(found))
 
 
-def _summary(found: Catalog) -> dict[str, Any]:
+def _summary(found: "Catalog") -> dict[str, Any]:
     return {
         "name": found.name,
         "title": found.title,
@@ -79,7 +85,7 @@ def _summary(found: Catalog) -> dict[str, Any]:
     }
 
 
-def _found(file: Path, found: Catalog) -> RenderableType:
+def _found(file: Path, found: "Catalog") -> RenderableType:
     said = _summary(found)
     rows = tables.catalog_rows(
         name=found.name,
@@ -93,7 +99,7 @@ def _found(file: Path, found: Catalog) -> RenderableType:
     return Group(tables.yes(f"{file}: no problems"), tables.pairs(rows))
 
 
-def _list(found: list[Catalog]) -> RenderableType:
+def _list(found: list["Catalog"]) -> RenderableType:
     made = tables.table("name", "title", "version", "actions", right=("actions",))
     for each in found:
         made.add_row(each.name, each.title, each.version, str(len(each.actions)))

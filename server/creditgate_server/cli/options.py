@@ -9,7 +9,7 @@ import typer
 from creditgate_server.core.prices import AMOUNT_MAX
 
 ADDRESS = "127.0.0.1:7420"
-TIMEOUT = timedelta(seconds=5)
+TIMEOUT = "5s"
 
 QUANTITY_MAX = 1_000_000_000
 
@@ -62,8 +62,7 @@ Timeout = Annotated[
         "--timeout",
         parser=duration,
         metavar="DURATION",
-        help="How long to go on asking; 5s unless given.",
-        show_default=False,
+        help="How long to go on asking.",
         rich_help_panel=_SERVER,
     ),
 ]

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
-from google.protobuf.duration_pb2 import Duration
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -33,7 +32,7 @@ def table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
-        padding=(0, 1),
+        padding=(0, 1, 0, 0),
         header_style="bold",
         title=title or None,
         title_justify="left",
@@ -43,7 +42,8 @@ def table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
         if column in right:
             made.add_column(column, justify="right", no_wrap=True)
         else:
-            made.add_column(column, overflow="fold")
+            # What names the row stays whole as long as there is room.
+            made.add_column(column, overflow="fold", no_wrap=column == columns[0])
     return made
 
 
@@ -300,6 +300,8 @@ def settled(answer: credits_pb2.SettleResponse) -> RenderableType:
     head.append(f", {words.amount(answer.returned)} returned", "not bold default")
     if answer.shortfall:
         head.append(f", {words.amount(answer.shortfall)} could not be charged", "bold red")
+    if answer.hold.held:
+        head.append(f", {words.amount(answer.hold.held)} still held", "not bold default")
     if answer.late:
         head.append(" (after its deadline)", "not bold default")
     return Group(
@@ -381,7 +383,7 @@ def prices(found: Iterable[catalog_pb2.PricedAction]) -> RenderableType:
             priced.model or dim("any"),
             words.price(priced.price),
             "\n".join(map(_setting, priced.settings)),
-            _duration(priced.ttl),
+            words.length(priced.ttl.ToTimedelta()),
         )
     return made if made.row_count else dim("no such action")
 
@@ -392,7 +394,3 @@ def _setting(priced: catalog_pb2.PricedSetting) -> str:
         for value, factor in sorted(priced.factors.items(), key=lambda each: float(each[1]))
     )
     return f"{priced.name}: {factors}"
-
-
-def _duration(length: Duration) -> str:
-    return str(length.ToTimedelta())

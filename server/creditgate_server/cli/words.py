@@ -1,6 +1,6 @@
 """The contract's numbers in words."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -65,18 +65,24 @@ def end(bucket: pb.Bucket) -> str:
     """When a bucket ends."""
     if not bucket.HasField("ends_at"):
         return "ended" if bucket.ended else "never"
-    return moment(bucket.ends_at) + (" (ended)" if bucket.ended else "")
+    # Most end at midnight.
+    when = moment(bucket.ends_at).removesuffix(":00")
+    return f"{when} (ended)" if bucket.ended else when
+
+
+def length(time: timedelta) -> str:
+    """How long something takes, roughly."""
+    whole_s = round(time.total_seconds())
+    for unit, size_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if whole_s >= 2 * size_s:
+            return f"{whole_s // size_s} {unit}"
+    return f"{whole_s} s"
 
 
 def until(later: Timestamp, now: datetime) -> str:
     """How long it is until an instant, roughly."""
-    left_s = round((later.ToDatetime(tzinfo=UTC) - now).total_seconds())
-    if left_s <= 0:
-        return "now"
-    for unit, size_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if left_s >= 2 * size_s:
-            return f"in {left_s // size_s} {unit}"
-    return f"in {left_s} s"
+    left = later.ToDatetime(tzinfo=UTC) - now
+    return "now" if left <= timedelta() else f"in {length(left)}"
 
 
 def move(moved: pb.Move) -> str:
@@ -94,6 +100,8 @@ def entry(made: pb.LedgerEntry) -> str:
     if made.debt_change < 0:
         lines.append(f"{amount(-made.debt_change)} of the debt paid")
     if not lines:
+        if made.bucket_id:
+            return f"nothing was left in {made.bucket_id}"
         return "more time" if made.verb == pb.LEDGER_VERB_EXTEND else "nothing moved"
     return "\n".join(lines)
 
@@ -103,8 +111,7 @@ def job(asked: pb.Job) -> str:
     settings = "".join(f", {key} {value}" for key, value in sorted(asked.settings.items()))
     quantity = asked.quantity if asked.HasField("quantity") else 1
     model = f" with {asked.model}" if asked.model else ""
-    times = "" if quantity == 1 else f", {amount(quantity)} times"
-    return f"{asked.action}{model}{settings}{times}"
+    return f"{asked.action}{model}{settings}, quantity {amount(quantity)}"
 
 
 def price(asked: pb.Price) -> str:
