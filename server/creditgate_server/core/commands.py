@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 from creditgate_server.core import results
+from creditgate_server.core.plans import Plans
 from creditgate_server.core.prices import Price
 
 ReplyT = TypeVar("ReplyT")
@@ -75,6 +76,9 @@ class Terms:
     overdraft_limit: int
     late_settle: LateSettle
     catalog_version: str
+    gate: str = "*"
+    """Which plans allow the job, and how many holds each lets be open: ",free/1,pro/0," (0 is any
+    number). "*" is any plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,7 @@ class Rules:
     on_failed: ReturnPolicy = ReturnPolicy.COMPENSATE
     on_cancelled: ReturnPolicy = ReturnPolicy.FORFEIT
     compensation_ms: int = 7 * 86_400_000
+    plans: Plans = field(default_factory=Plans, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
