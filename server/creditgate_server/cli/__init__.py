@@ -4,8 +4,6 @@ import sys
 
 __all__ = ["main"]
 
-_PARTS = {"durationpy", "pydantic", "pydantic_settings", "rich", "structlog", "typer"}
-
 
 def main() -> None:
     """Run the command line. A bare install, which is the client alone, is told what it lacks."""
@@ -14,7 +12,7 @@ def main() -> None:
         from creditgate_server.cli.program import app  # noqa: PLC0415
     except ModuleNotFoundError as missing:
         part = (missing.name or "").partition(".")[0]
-        if part not in _PARTS:
+        if part in {"creditgate", "creditgate_server"}:
             raise
         sys.stderr.write(
             f"creditgate: {part} is not installed, because this is the client alone; "

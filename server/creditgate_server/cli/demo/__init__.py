@@ -45,7 +45,7 @@ def demo(
         told = {"ok": not found.problems, "steps": stage.steps, "seconds": round(took_s, 1)}
         Output(as_json=True).show(told, str)
     else:
-        stage.close(took_s)
+        stage.close(found, took_s)
     if found.problems:
         raise typer.Exit(ExitCode.FAULT)
 
