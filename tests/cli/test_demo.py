@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -66,6 +67,29 @@ def test_the_demo_as_data_has_the_balance_and_the_new_entries_of_each_step() -> 
     killed = [entry["verb"].removeprefix("LEDGER_VERB_") for entry in steps[5]["entries"]]
     assert killed[0], killed[-1] == ("AUTHORIZE", "EXPIRE")
     assert last["audit"]["sums"]["granted"] == 220
+
+
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    # Where the tests run in the background of a shell, programs are born deaf to Ctrl-C.
+    hearing = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from creditgate_server.cli import main; main()"
+    )
+    with subprocess.Popen(
+        (sys.executable, "-u", "-c", hearing, "demo"),
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        assert any("holding 60" in line for line in demo.stdout)
+        assert list(tmp_path.glob("creditgate-demo-*"))
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(timeout=20) == 130
+        assert demo.stderr is not None
+        assert not demo.stderr.read()
+    assert not list(tmp_path.glob("creditgate-*"))
 
 
 def test_a_story_that_is_not_true_fails(monkeypatch: pytest.MonkeyPatch) -> None:

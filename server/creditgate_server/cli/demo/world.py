@@ -5,7 +5,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,13 @@ def in_background(settings: Settings) -> Iterator[Running]:
     )
     thread.start()
     try:
-        at = started.result()
-        try:
-            yield at.server
-        finally:
-            at.loop.call_soon_threadsafe(at.stop.set)
+        yield started.result().server
     finally:
+        # Also when we were interrupted while it started; when it did not, or ended by itself, there
+        # is nothing to stop.
+        with suppress(*StartError, RuntimeError):
+            at = started.result()
+            at.loop.call_soon_threadsafe(at.stop.set)
         thread.join()
 
 
@@ -73,7 +74,7 @@ async def _serve(settings: Settings, started: Future[_Started]) -> None:
         async with running(settings, on_store_lost=stop.set) as server:
             started.set_result(_Started(server, asyncio.get_running_loop(), stop))
             await stop.wait()
-    except StartError as error:
+    except BaseException as error:
         if started.done():
             raise
         started.set_exception(error)
