@@ -36,7 +36,7 @@ def open_accounts(found: Server) -> None:
 def round_of(
     folder: Path, number: int, running: Server, *, plant: str
 ) -> tuple[Server, list[str], int]:
-    """Load, kill, start again, compare: the new server, what is wrong, how much was acknowledged."""
+    """Load, kill, start again, compare: the new server, what is wrong, how many acknowledged."""
     rng = random.Random(f"{SEED}/{number}")
     what = KILLS[number % len(KILLS)]
     load = Load(ACCOUNTS, seed=number)
