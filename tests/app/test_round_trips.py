@@ -22,7 +22,7 @@ OF_ITSELF = {f"EVALSHA {script(name).sha}" for name in ("list_due", "forget")}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def store() -> Iterator[Path]:
     with embedded.start(None) as found:
         yield Path(found.url.removeprefix("unix://"))
 
