@@ -112,7 +112,7 @@ async def run(folder: Path, control: Connection, seconds_s: float, rounds: int) 
     async with grpc.aio.insecure_channel(f"unix:{folder}/run/cg.sock") as channel:
 
         def method(path: str) -> Callable[[bytes], Awaitable[bytes]]:
-            found: Callable[[bytes], Awaitable[bytes]] = channel.unary_unary(path)
+            found: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
             return found
 
         put = method("/creditgate.v1.Accounts/PutAccount")

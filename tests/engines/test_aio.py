@@ -44,11 +44,11 @@ def test_a_method_that_there_is_not_is_told_so(found: Shop, path: str) -> None:
 def test_metadata_may_have_8_kib_and_are_refused_beyond_always(found: Shop) -> None:
     assert METADATA_BYTES_MAX == 8192
     assert send(found.channel, CATALOG, b"", metadata=(("x-it", "a" * 7_000),))
-    for size in (8_200, 9_000, 12_000, 16_000, 100_000):
-        for _ in range(5):
-            with pytest.raises(grpc.RpcError) as caught:
-                send(found.channel, CATALOG, b"", metadata=(("x-it", "a" * size),))
-            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    # Some times each: between two limits gRPC would refuse some and not others.
+    for size in (8_200, 12_000, 12_000, 12_000, 12_000, 16_000):
+        with pytest.raises(grpc.RpcError) as caught:
+            send(found.channel, CATALOG, b"", metadata=(("x-it", "a" * size),))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_many_small_metadata_count_together(found: Shop) -> None:
@@ -73,7 +73,7 @@ def test_of_several_messages_in_one_call_the_first_is_the_request(found: Shop) -
 
 
 def test_callers_who_never_send_their_request_cost_others_nothing(found: Shop) -> None:
-    """gRPC lets such a call stand until its own deadline; it is not under way for us."""
+    """Such a call stands until its own deadline, says gRPC; for us it is not under way."""
     method: grpc.StreamUnaryMultiCallable[bytes, bytes] = found.channel.stream_unary(CATALOG)
     idle = [method.future(iter(()), timeout=0.3) for _ in range(50)]
     assert send(found.channel, CATALOG, b"")
