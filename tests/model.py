@@ -551,17 +551,17 @@ class Model:
             _refuse(hold)
         _refuse_too_many(hold)
         delivered = self.delivered(account, hold, command)
-        held = hold.held
-        if not late and delivered > held and terms.overage is Overage.REJECT:
-            raise _fault(Reason.AMOUNT_EXCEEDS_HOLD, hold_id=command.hold_id, held=str(held))
+        give = self.to_give(hold)
+        if delivered > give and terms.overage is Overage.REJECT:
+            raise _fault(Reason.AMOUNT_EXCEEDS_HOLD, hold_id=command.hold_id, held=str(give))
 
-        taken = min(delivered, held)
-        drawn = overdrawn = returned = 0
-        if late or terms.overage in (Overage.CHARGE_AVAILABLE, Overage.OVERDRAFT):
-            payable = self.payable(account, rules, hold.command.job)
-            drawn = min(delivered - taken, payable)
+        overdrawn = returned = 0
+        wanted = min(delivered, give) if terms.overage is Overage.CAP else delivered
+        taken = min(wanted, hold.held)
+        payable = self.payable(account, rules, hold.command.job)
+        drawn = min(wanted - taken, payable)
         if terms.overage is Overage.OVERDRAFT:
-            missing = delivered - taken - drawn
+            missing = wanted - taken - drawn
             overdrawn = min(missing, max(0, terms.overdraft_limit - account.debt))
         charged = taken + drawn + overdrawn
         if hold.charged + charged > AMOUNT_MAX:
@@ -598,6 +598,10 @@ class Model:
             return command.amount
         if command.quantity is not None:
             return self.rated(account, hold.terms.price, command.quantity)
+        return self.to_give(hold)
+
+    def to_give(self, hold: Hold) -> int:
+        """What a hold has to give, or would have had before it expired."""
         if hold.state is HoldState.EXPIRED:
             return max(0, hold.amount - hold.charged)
         return hold.held

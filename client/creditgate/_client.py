@@ -147,9 +147,9 @@ class Client(_Shared):
     ```
 
     Make one at import time and share it: nothing is connected before the first call, threads may
-    use it at once, and a process that is forked afterwards connects for itself. (gRPC needs
-    `GRPC_ENABLE_FORK_SUPPORT=1` in the environment before its import if the *parent* makes calls
-    too; better let only the workers call.)
+    use it at once, and a process that is forked afterwards connects for itself. (If the parent
+    made calls before, gRPC must not be told `GRPC_ENABLE_FORK_SUPPORT=0`.) A hold belongs to the
+    process that entered its block.
 
     `address` is `host:port` or `unix:/path`. `credentials` makes the connection TLS. `timeout_s`
     bounds one attempt, `budget_s` all attempts of a call. Everything that is safe to ask again is

@@ -157,7 +157,7 @@ class HoldCore:
         """Why the hold is not ours any more, if so. The job may stop: nothing is held for it."""
         self._terms = made_from
         self._record: HoldMessage | None = None
-        self._pid = os.getpid()
+        self._pid = 0
         self._token: Token[Hold | AsyncHold | None] | None = None
         self._lock = threading.Lock()
         self._settles = 0
@@ -232,6 +232,7 @@ class HoldCore:
     def _enter(self) -> Flow[None]:
         if self._record is not None:
             raise RuntimeError("a guard is for one block; make another one")
+        self._pid = os.getpid()
         answer: AuthorizeResponse = yield self._terms.authorize
         state = answer.hold.state
         if state != HoldState.HOLD_STATE_OPEN and not self._terms.run_again:

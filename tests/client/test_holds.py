@@ -490,6 +490,19 @@ async def test_a_forked_process_that_leaves_the_block_does_not_end_it(
     assert verbs(server) == ["authorize"]
 
 
+def test_a_guard_belongs_to_the_process_that_entered_it_not_the_one_that_made_it(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(server.address) as client:
+        real = os.getpid()
+        with monkeypatch.context() as patch:
+            patch.setattr("creditgate._holds.os.getpid", lambda: real + 1)
+            guard = client.hold("acct", "job", action="x")
+        with guard:
+            pass
+    assert server.hold("acct", "job").state == SETTLED
+
+
 def test_a_guard_has_the_signature_and_the_words_of_its_terms() -> None:
     for kind in (Client, AsyncClient):
         assert "extended in the background" in (kind.hold.__doc__ or "")

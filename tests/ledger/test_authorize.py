@@ -192,6 +192,16 @@ async def test_a_hold_shows_all_that_was_asked_and_pinned(ledger: Bench) -> None
     assert (entry.available, entry.held, entry.debt) == (10, 10, 0)
 
 
+@pytest.mark.parametrize("unit", ["", "image", "1,000 characters", "MB/s", "10 %", "*"])
+async def test_a_unit_is_any_line_of_text(ledger: Bench, unit: str) -> None:
+    price = Price(numerator=2, unit=unit)
+    await ledger.run(ledger.ask.grant("pack", 2))
+    reply = await ledger.run(ledger.ask.authorize("job", terms(price)))
+    assert reply.hold is not None
+    assert reply.hold.price == price
+    assert (await ledger.run(ledger.ask.settle("job", quantity=1))).charged == 2
+
+
 async def test_ids_are_unique_within_an_account_only(ledger: Bench) -> None:
     other = Ask(f"{ledger.ask.account_id}-2")
     await ledger.run_all(

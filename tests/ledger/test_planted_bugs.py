@@ -136,8 +136,8 @@ PLANTED = {
     # P8: work done is never written off silently.
     "a late settle takes nothing": Change(
         "settle",
-        "if late or hold.overage == 'charge_available'",
-        "if hold.overage == 'charge_available'",
+        "math.min(beyond, a.available)",
+        "late and 0 or math.min(beyond, a.available)",
     ),
     "a late settle is not called late": Change("settle", "  hold.late = '1'\n", ""),
     "a late settle is accepted where it is rejected": Change(
@@ -151,8 +151,8 @@ PLANTED = {
     ),
     "a cap charges what is available": Change(
         "settle",
-        "if late or hold.overage == 'charge_available' or hold.overage == 'overdraft' then",
-        "if late or hold.overage ~= 'reject' then",
+        "hold.overage == 'cap' and math.min(delivered, held) or delivered",
+        "delivered",
     ),
     # Prices.
     "a half is rounded down": Change(

@@ -428,3 +428,21 @@ async def test_refunds_never_pass_the_largest_amount(ledger: Bench) -> None:
         await ledger.run(ledger.ask.refund("job", 6, operation_id="a"))
     reply = await ledger.run(ledger.ask.refund("job", 5, operation_id="a"))
     assert reply.totals.available == AMOUNT_MAX
+
+
+async def test_a_refund_beside_a_debt_never_passes_the_largest_amount(ledger: Bench) -> None:
+    """2^53 + 1 is no double: what lowers the debt is taken off before anything is added up."""
+    job = terms(1, overage=Overage.OVERDRAFT, overdraft_limit=5)
+    await ledger.run_all(
+        ledger.ask.grant("a", 2),
+        ledger.ask.charge("other", 1),
+        ledger.ask.authorize("job", job),
+        ledger.ask.grant("b", AMOUNT_MAX - 1),
+        ledger.ask.authorize("all", AMOUNT_MAX - 1),
+        ledger.ask.settle("job", 2),
+        ledger.ask.refund("other"),
+    )
+    with refused(Reason.AMOUNT_OVERFLOW, account_id=ledger.ask.account_id):
+        await ledger.run(ledger.ask.refund("job", 2, operation_id="both"))
+    reply = await ledger.run(ledger.ask.refund("job", 1, operation_id="debt"))
+    assert (reply.totals.available, reply.totals.debt) == (1, 0)

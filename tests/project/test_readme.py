@@ -11,18 +11,43 @@ The line above each fence in sh or python says what becomes of it:
 import os
 import re
 import shlex
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from creditgate import Client
+from creditgate.v1.resources_pb2 import Kind
 from creditgate_server.app.settings import Settings
+from creditgate_server.cli.demo.world import own_server
 from tests.project.tree import ROOT, files, run
 
-WORLDS: dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]] = {}
+
+@contextmanager
+def worker() -> Iterator[dict[str, Any]]:
+    """A job that delivers three of four images, an account that can pay for it, and a server."""
+    with own_server() as server, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CREDITGATE_ADDRESS", server.address)
+        with Client() as billing:
+            billing.put_account("acct-1")
+            billing.grant_credits("acct-1", "payment-1", kind=Kind.KIND_TOP_UP, amount=100)
+            job = SimpleNamespace(id="job-1")
+            names: dict[str, Any] = {
+                "job": job,
+                "run": lambda job: [f"{job.id}-{n}.png" for n in range(3)],
+            }
+            yield names
+            names["client"].close()
+            record = billing.get_hold("acct-1", "job-1").hold
+            assert (record.amount, record.charged) == (4, 3)
+            assert billing.get_balance("acct-1").totals.available == 97
+
+
+WORLDS: dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]] = {"worker": worker}
 """What the names of a block stand for, such as `job`, while it runs: a context manager for each."""
 
 FENCE = re.compile(r"^(.*)\n```(\w*)\n((?:.*\n)*?)```$", re.MULTILINE)

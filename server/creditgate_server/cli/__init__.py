@@ -4,8 +4,6 @@ import sys
 
 __all__ = ["main"]
 
-_PARTS = {"durationpy", "pydantic", "pydantic_settings", "rich", "structlog", "typer"}
-
 
 def main() -> None:
     """Run the command line. A bare install, which is the client alone, is told what it lacks."""
@@ -13,10 +11,11 @@ def main() -> None:
         # Not above: it is what a bare install does not have.
         from creditgate_server.cli.program import app  # noqa: PLC0415
     except ModuleNotFoundError as missing:
-        if missing.name not in _PARTS:
+        part = (missing.name or "").partition(".")[0]
+        if part in {"creditgate", "creditgate_server"}:
             raise
         sys.stderr.write(
-            f"creditgate: {missing.name} is not installed, because this is the client alone; "
+            f"creditgate: {part} is not installed, because this is the client alone; "
             "for the server and this program:\n\n    pip install 'creditgate[server]'\n"
         )
         sys.exit(1)

@@ -177,24 +177,37 @@ def _figures(figures: Mapping[str, int]) -> dict[str, int]:
 
 
 def shown(found: Audit) -> RenderableType:
-    """For people."""
-    checks = [
+    """For people: what was compared, and what came of it."""
+    return Group(details(found), verdict(found))
+
+
+def verdict(found: Audit) -> Text:
+    """The last line."""
+    if found.problems:
+        return tables.no(f"the credits of {found.account_id} do not add up")
+    return tables.yes(f"every credit is accounted for: {found.equation}")
+
+
+def details(found: Audit) -> RenderableType:
+    """The figures that the ledger gives, and each check or each problem."""
+    table = tables.table("bucket", *FIGURES, right=FIGURES)
+    for place, figures in found.moved.items():
+        table.add_row(_name(place), *(words.amount(figures[figure]) for figure in FIGURES))
+    lines = (
+        [Text.assemble(("✗ ", "bold red"), problem) for problem in found.problems]
+        if found.problems
+        else [Text.assemble(("✓ ", "bold green"), check) for check in _checks(found)]
+    )
+    return Group(table, "", *lines)
+
+
+def _checks(found: Audit) -> tuple[str, ...]:
+    return (
         f"the ledger has the entries 1 to {words.amount(found.entries)}, none is missing",
         "each entry leaves available, held and debt as the next one finds them",
         f"the moves of {_buckets(len(found.moved))} add up to the balance, figure by figure",
         "in each, granted = available + held + spent + expired + voided",
-    ]
-    table = tables.table("bucket", *FIGURES, right=FIGURES)
-    for place, figures in found.moved.items():
-        table.add_row(_name(place), *(words.amount(figures[figure]) for figure in FIGURES))
-    parts: list[RenderableType] = [table, ""] if found.moved else []
-    if found.problems:
-        parts += [Text.assemble(("✗ ", "bold red"), problem) for problem in found.problems]
-        parts.append(tables.no(f"the credits of {found.account_id} do not add up"))
-    else:
-        parts += [Text.assemble(("✓ ", "bold green"), check) for check in checks]
-        parts.append(tables.yes(f"every credit is accounted for: {found.equation}"))
-    return Group(*parts)
+    )
 
 
 def _buckets(count: int) -> str:

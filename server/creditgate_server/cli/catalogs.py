@@ -121,5 +121,5 @@ def add_to(app: typer.Typer) -> None:
         check
     )
     command(group, panel=None, example=("creditgate catalog show",))(show)
-    group.command("list", epilog=examples("creditgate catalog list"))(list_)
+    group.command("list", epilog=f"{examples('creditgate catalog list')}\n\n{EXIT_CODES}")(list_)
     app.add_typer(group, name="catalog", rich_help_panel=_PANEL)

@@ -21,6 +21,8 @@ from creditgate_server.cli.output import EXIT_CODES, ExitCode, examples
 if TYPE_CHECKING:
     from creditgate_server.app.server import Running
 
+_log = logging.getLogger(__name__)
+
 _PREFIX = "CREDITGATE_"
 _LOG_JSON = Annotated[
     bool,
@@ -43,7 +45,7 @@ def serve(*, log_json: bool, **given: Any) -> None:
     """
     settings = _settings(given)
     _log_to_stderr(settings.log_level, as_json=log_json)
-    problem = _run(settings)
+    problem = _run(settings, log_json=log_json)
     if problem is not None:
         output.console(stderr=True).print(
             Text.assemble(("creditgate did not start: ", "bold red"), problem), soft_wrap=True
@@ -51,7 +53,7 @@ def serve(*, log_json: bool, **given: Any) -> None:
         raise typer.Exit(ExitCode.FAULT)
 
 
-def _run(settings: Settings) -> str | None:
+def _run(settings: Settings, *, log_json: bool) -> str | None:
     """Serve to the end; what has hindered the start, if anything."""
     # Here, because every other command does without them and starts sooner.
     from creditgate_server.app import server  # noqa: PLC0415
@@ -62,7 +64,9 @@ def _run(settings: Settings) -> str | None:
     from creditgate_server.store.redis_ledger import StoreMismatch  # noqa: PLC0415
 
     try:
-        asyncio.run(server.serve(settings, lambda running: _announce(settings, running)))
+        asyncio.run(
+            server.serve(settings, lambda running: _announce(settings, running, log_json=log_json))
+        )
     except CatalogError as error:
         return f"the catalog has problems:\n{error}"
     except (RefusedToStart, StoreStartError, StoreError, StoreMismatch) as error:
@@ -70,17 +74,20 @@ def _run(settings: Settings) -> str | None:
     return None
 
 
-def _announce(settings: Settings, running: "Running") -> None:
+def _announce(settings: Settings, running: "Running", *, log_json: bool) -> None:
     catalog = running.catalog
-    socket = [] if settings.socket is None else [("and on", f"unix:{settings.socket.absolute()}")]
-    rows = [
-        ("listens on", running.address),
-        *socket,
-        ("store", running.store),
-        ("catalog", f"{catalog.name}, version {catalog.version}, {len(catalog.actions)} actions"),
-    ]
-    head = tables.yes("creditgate is ready")
-    output.console(stderr=True).print(Group(head, tables.pairs(rows)), soft_wrap=True)
+    facts = {"listens on": running.address}
+    if settings.socket is not None:
+        facts["and on"] = f"unix:{settings.socket.absolute()}"
+    facts["store"] = running.store
+    facts["catalog"] = f"{catalog.name}, version {catalog.version}, {len(catalog.actions)} actions"
+    if log_json:
+        _log.info("ready", extra={name.replace(" ", "_"): fact for name, fact in facts.items()})
+        return
+    lines = [tables.yes("creditgate is ready")]
+    lines += [Text.assemble((f"{name:<12}", "dim"), fact) for name, fact in facts.items()]
+    # Not wrapped: a path that is cut in two is of no use.
+    output.console(stderr=True).print(Group(*lines), soft_wrap=True)
 
 
 # The flags.

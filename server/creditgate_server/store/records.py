@@ -4,6 +4,7 @@ Words stand with a space between, "*" is nothing: no id contains it.
 """
 
 from collections.abc import Iterable, Sequence
+from urllib.parse import quote, unquote
 
 from creditgate_server.core.commands import Job, Kind, Terms
 from creditgate_server.core.prices import Price, Rounding
@@ -44,7 +45,7 @@ def terms_words(terms: Terms, job: Job, member_id: str) -> str:
     price = terms.price
     pinned = (
         f"{price.flat}/{price.numerator}/{price.denominator}/{price.minimum}"
-        f"/{price.rounding.value}/{word(price.unit)}"
+        f"/{price.rounding.value}/{word(quote(price.unit, safe=''))}"
     )
     settings = ";".join(f"{name}={value}" for name, value in job.settings)
     return (
@@ -154,7 +155,7 @@ def read_hold(account_id: str, hold_id: str, record: str) -> Hold:
             denominator=int(denominator),
             minimum=int(minimum),
             rounding=Rounding(rounding),
-            unit=unword(unit),
+            unit=unquote(unword(unit)),
         ),
         catalog_version=unword(catalog),
         slices=slices,

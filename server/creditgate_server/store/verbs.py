@@ -145,7 +145,7 @@ _ENDED = ("charged", "refunded")
 _REFUSALS = {
     "account_not_found": _Refusal(
         Reason.ACCOUNT_NOT_FOUND,
-        "there is no account {account_id!r}: create it with PutAccount",
+        "there is no account {account_id!r}",
         ("account_id",),
     ),
     "hold_not_found": _Refusal(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+import creditgate
 from creditgate_server.cli import output
 from creditgate_server.cli.options import AsJson
 from creditgate_server.cli.output import EXIT_CODES, ExitCode, Output, examples
@@ -36,7 +37,7 @@ def demo(
         with own_server() as server:
             stage = Stage(console, server, pause=pause)
             found = tell(stage)
-    except (*StartError, WentWrong) as error:
+    except (*StartError, WentWrong, creditgate.CreditgateError) as error:
         output.console(stderr=True).print(f"[bold red]the demo failed:[/] {error}", soft_wrap=True)
         raise typer.Exit(ExitCode.FAULT) from None
     took_s = time.monotonic() - began_s
@@ -44,7 +45,7 @@ def demo(
         told = {"ok": not found.problems, "steps": stage.steps, "seconds": round(took_s, 1)}
         Output(as_json=True).show(told, str)
     else:
-        stage.close(took_s)
+        stage.close(found, took_s)
     if found.problems:
         raise typer.Exit(ExitCode.FAULT)
 

@@ -63,7 +63,7 @@ class Stage:
         """Tell what an audit has found."""
         told = self._begin(title, text)
         told["audit"] = audits.as_dict(found)
-        self._indented(audits.shown(found))
+        self._indented(audits.details(found))
 
     def _begin(self, title: str, text: str) -> dict[str, Any]:
         number = len(self.steps) + 1
@@ -105,16 +105,17 @@ class Stage:
         with progress:
             yield Countdown(progress, label, seconds)
 
-    def close(self, took_s: float) -> None:
-        """The last words."""
+    def close(self, found: audits.Audit, took_s: float) -> None:
+        """The last words, of which the very last is the verdict."""
         self._console.print()
         self._console.print(
             tables.dim(f"That took {took_s:.1f} s; the server, its store and the account are gone.")
         )
         self._console.print(
             "Your turn: [bold cyan]creditgate serve[/], and in another terminal "
-            "[bold cyan]creditgate --help[/]"
+            "[bold cyan]creditgate --help[/]\n"
         )
+        self._console.print(audits.verdict(found))
 
     def _prose(self, text: str) -> None:
         self._console.print(Padding(Text(text), (0, 0, 1, 2)), width=self._width)

@@ -179,7 +179,12 @@ def _worker_killed(stage: Stage, client: creditgate.Client) -> None:
         command = (sys.executable, "-m", "creditgate_server.cli.demo.worker")
         arguments = (stage.server.address, ACCOUNT, "video-2", str(_WORKER_TTL_S))
         with subprocess.Popen(  # noqa: S603 - it is our own program
-            (*command, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            (*command, *arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Ctrl-C is for the demo, which ends its worker without a word.
+            start_new_session=True,
         ) as worker:
             try:
                 assert worker.stdout is not None

@@ -13,6 +13,8 @@ if not state then
 end
 if cursor == '' then
   cursor = string.match(state, '(%S+)$')
+elseif #redis.call('XRANGE', ledger, cursor, cursor) == 0 then
+  return { 'not_a_cursor' }
 end
 local reply = { 'entries', '' }
 for _ = 1, tonumber(count) do

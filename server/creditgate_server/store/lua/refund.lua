@@ -48,7 +48,7 @@ if n > refundable then
 end
 local overdrawn = open and 0 or math.min(n, hold.overdrawn - hold.overdrawn_back)
 local paid = math.min(overdrawn, a.debt)
-if not open and a.available + a.held + n - paid > AMOUNT_MAX then
+if not open and a.available + a.held + (n - paid) > AMOUNT_MAX then
   return answer(a, 'amount_overflow')
 end
 

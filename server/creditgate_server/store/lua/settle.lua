@@ -35,8 +35,9 @@ end
 if is_full(hold) then
   return answer(a, 'too_many_operations')
 end
-local held = late and 0 or held_in(hold)
-local delivered
+-- What the hold has to give, or would have had before it expired.
+local held = late and math.max(0, hold.amount - hold.charged) or held_in(hold)
+local delivered = held
 if amount ~= '' then
   delivered = tonumber(amount)
 elseif quantity ~= '' then
@@ -44,20 +45,14 @@ elseif quantity ~= '' then
   if delivered == nil then
     return answer(a, 'amount_overflow')
   end
-elseif late then
-  delivered = math.max(0, hold.amount - hold.charged)
-else
-  delivered = held
 end
-if not late and delivered > held and hold.overage == 'reject' then
+if delivered > held and hold.overage == 'reject' then
   return answer(a, 'amount_exceeds_hold', text(held))
 end
-local from_hold = math.min(delivered, held)
-local beyond = delivered - from_hold
-local picks, drawn, overdrawn = {}, 0, 0
-if late or hold.overage == 'charge_available' or hold.overage == 'overdraft' then
-  picks, drawn = find_credits(a, math.min(beyond, a.available), hold.action, hold.model)
-end
+local from_hold = late and 0 or math.min(delivered, held)
+local beyond = (hold.overage == 'cap' and math.min(delivered, held) or delivered) - from_hold
+local picks, drawn = find_credits(a, math.min(beyond, a.available), hold.action, hold.model)
+local overdrawn = 0
 if hold.overage == 'overdraft' then
   overdrawn = math.min(beyond - drawn, math.max(0, hold.limit - a.debt))
 end
@@ -78,7 +73,7 @@ if late then
 end
 local returned = 0
 if partial == '0' then
-  returned = held - from_hold
+  returned = late and 0 or held - from_hold
   compensate(a, give_back(a, hold, 'h', returned, on_failed), tonumber(compensation_ms))
   end_hold(a, hold, 'S')
 end
