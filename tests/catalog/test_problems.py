@@ -150,6 +150,7 @@ packs = [0, "a"]
         "draft.toml:6: models.a.same_as: a circle: a = b = a",
         "draft.toml:8: models.b.same_as: a circle: b = a = b",
         'draft.toml:10: kinds.freee: unknown kind (did you mean "free"?)',
+        'draft.toml:12: top_ups.packs: [kinds] gives "top_up" no rank',
         "draft.toml:12: top_ups.packs[0]: a pack holds more than 0",
         "draft.toml:12: top_ups.packs[1]: must be a number",
     ]

@@ -173,6 +173,13 @@ class Table:
             return Fraction(value)
         return None
 
+    def flag(self, key: str) -> bool:
+        """Whether it says true; false if it is not there."""
+        value = self.get(key)
+        if value is not None and not isinstance(value, bool):
+            self.problem("must be true or false", key)
+        return value is True
+
     def word(self, key: str, words: type[WordT], default: WordT) -> WordT:
         """One of the names of an enum, in small letters."""
         value = self.get(key)
@@ -208,6 +215,29 @@ class Table:
         if value is not None:
             self.problem("must be a list", key)
         return []
+
+    def references(self, key: str, known: Collection[str], what: str) -> list[str]:
+        """A list of names that stand elsewhere in the file, each once; none if it is not there.
+
+        `what` says in a problem what they are names of.
+        """
+        found: list[str] = []
+        if self.get(key) == []:
+            self.problem("names none", key)
+        for index, name in enumerate(self.elements(key)):
+            if not isinstance(name, str):
+                self.problem("must be text in quotes", key, index)
+            elif name in found:
+                self.problem(f"this {what} is listed twice", key, index)
+            elif self.reference(name, known, what, key, index):
+                found.append(name)
+        return found
+
+    def reference(self, name: str, known: Collection[str], what: str, *steps: str | int) -> bool:
+        """Whether a name that stands at `steps` is known; a problem is noted if it is not."""
+        if name not in known:
+            self.problem(f'unknown {what} "{name}"{did_you_mean(name, known)}', *steps)
+        return name in known
 
     def table(self, key: str) -> "Table":
         """The table of this key; an empty one if it is not there."""

@@ -2,17 +2,20 @@
 
     [credit]    unit, decimals (0 to 9, default 0), rounding (up, down or half_up; default up)
     [kinds]     each kind with its rank, 1 to 9; the lowest is drawn first (R20, R39, R63)
-    [top_ups]   packs (R23)
+    [plans]     each plan, the least first: what it grants and allows; beside it [everyone],
+                [add_ons], [upgrades] and [seats]: `plans.py` tells of them
+    [top_ups]   packs (R23), buyers (anyone or subscribers), on_lapse (keep, freeze or expire)
     [returns]   failed, cancelled (compensate, forfeit or restore_capped), compensation_days
     [hold]      ttl, ttl_max, overage, overdraft_limit, late_settle; each action may have its own
-    [models]    each model with its price
+    [quotes]    binds: for how long a quote does (default 15 min)
+    [models]    each model with its price, and a tier by which plans may name it
     [actions]   each action with its title and its price
 
 A price is a figure for one unit, or a table: flat, rate, per (the rate is for so many units),
 minimum, rounding. In an action it may be "model": equal to the model's price (R11). `models` beside
 it lists the models that the action takes, or gives each a price of its own (R73), and `price` is
 then that of any other. `settings` multiply the rate (R60). A model may be priced like another:
-`same_as`.
+`same_as`; its tier is then that model's, unless it has its own.
 
 Figures are credits, exact decimals: amounts must be whole units, rates need not be. What is free
 says 0 (R10). All that is wrong is reported at once, with its line.
@@ -39,8 +42,11 @@ from creditgate_server.catalogs.document import (
     did_you_mean,
     duration,
 )
+from creditgate_server.catalogs.plans import Around, PlansReader
+from creditgate_server.catalogs.scale import Scale
 from creditgate_server.core.catalog import Action, Catalog, HoldTerms, PricedSetting, Tariff
 from creditgate_server.core.commands import Kind, LateSettle, Overage, ReturnPolicy, Rules
+from creditgate_server.core.plans import Buyers, OnLapse, Plans
 from creditgate_server.core.prices import AMOUNT_MAX, Rounding
 
 __all__ = ["CatalogError", "Problem", "load", "shipped"]
@@ -60,6 +66,7 @@ _DECIMALS_MAX: Final = 9
 _DAY_MS: Final = 86_400_000
 _DAYS_MAX: Final = 3_650
 _LIFE_MS_MAX: Final = 30 * _DAY_MS
+_QUOTE_MS: Final = 900_000
 _DRAWN_FIRST: Final = 0
 _DRAWN_LAST: Final = 9
 _MODEL: Final = "model"
@@ -126,10 +133,10 @@ class _Reader:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._decimals = 0
-        self._scale = 1
+        self._scale = Scale()
         self._rounding = Rounding.UP
         self._models: dict[str, Tariff | None] = {}
+        self._tiers: dict[str, str] = {}
 
     def catalog(self) -> Catalog:
         """The whole file, or `CatalogError` with all of its problems."""
@@ -141,21 +148,32 @@ class _Reader:
             unit = self._credit(top.table("credit"))
             kinds, ranks = self._kinds(top)
             rules = self._rules(top.table("returns"), ranks)
-            packs = self._packs(top.table("top_ups"))
+            packs, top_ups = self._top_ups(top.table("top_ups"), kinds)
             hold = self._hold(top.table("hold"), HoldTerms())
+            quote_ms = self._quote_ms(top.table("quotes"))
             self._read_models(top.table("models"))
             actions = self._actions(top, hold)
+            around = Around(
+                scale=self._scale,
+                kinds=kinds,
+                actions=actions,
+                models=tuple(self._models),
+                tiers=self._tiers,
+            )
+            plans = PlansReader(top, around).plans(top_ups)
         self._document.raise_problems()
         return Catalog(
             name=name,
             title=title,
             version=f"{name}-{_digest(self._document.data)}",
             unit=unit,
-            decimals=self._decimals,
-            rules=rules,
+            decimals=self._scale.decimals,
+            rules=replace(rules, plans=plans),
             packs=packs,
             kinds=kinds,
             actions=actions,
+            tiers=self._tiers,
+            quote_ms=quote_ms,
         )
 
     # Credits: their name, their kinds, how they are sold, held and returned.
@@ -163,9 +181,9 @@ class _Reader:
     def _credit(self, table: Table) -> str:
         with table:
             unit = table.text("unit", default="credit")
-            self._decimals = table.whole("decimals", low=0, high=_DECIMALS_MAX, default=0)
+            decimals = table.whole("decimals", low=0, high=_DECIMALS_MAX, default=0)
             self._rounding = table.word("rounding", Rounding, self._rounding)
-        self._scale = 10**self._decimals
+        self._scale = Scale(decimals)
         return unit
 
     def _kinds(self, top: Table) -> tuple[tuple[Kind, ...], str]:
@@ -198,18 +216,29 @@ class _Reader:
                 compensation_ms=days * _DAY_MS,
             )
 
-    def _packs(self, table: Table) -> tuple[int, ...]:
+    def _top_ups(self, table: Table, kinds: tuple[Kind, ...]) -> tuple[tuple[int, ...], Plans]:
+        """The packs, the smallest first, and what plans say of top-ups, without any plan."""
         packs = set()
         with table:
+            buyers = table.word("buyers", Buyers, Buyers.ANYONE)
+            on_lapse = table.word("on_lapse", OnLapse, OnLapse.KEEP)
+            if on_lapse is OnLapse.RUN_TO_PERIOD_END:
+                table.problem("a top-up has no period", "on_lapse")
+            if table.get("packs") and Kind.TOP_UP not in kinds:
+                table.problem('[kinds] gives "top_up" no rank', "packs")
             for index, figure in enumerate(table.elements("packs")):
-                pack = self._units(table, figure, "packs", index)
+                pack = self._scale.units(table, figure, "packs", index)
                 if pack == 0:
                     table.problem("a pack holds more than 0", "packs", index)
                 elif pack in packs:
                     table.problem("this pack is listed twice", "packs", index)
                 elif pack is not None:
                     packs.add(pack)
-        return tuple(sorted(packs))
+        return tuple(sorted(packs)), Plans(buyers=buyers, top_up_on_lapse=on_lapse)
+
+    def _quote_ms(self, table: Table) -> int:
+        with table:
+            return table.duration_ms("binds", low_ms=1_000, high_ms=_DAY_MS, default_ms=_QUOTE_MS)
 
     def _hold(self, table: Table, default: HoldTerms) -> HoldTerms:
         with table:
@@ -226,7 +255,7 @@ class _Reader:
                     stated[0],
                 )
             overage = table.word("overage", Overage, default.overage)
-            limit = self._amount(table, "overdraft_limit", default.overdraft_limit)
+            limit = self._scale.amount(table, "overdraft_limit", default.overdraft_limit)
             if "overage" in table and overage is Overage.OVERDRAFT and limit == 0:
                 table.problem("an overdraft needs a limit above 0", "overdraft_limit")
             return HoldTerms(
@@ -244,6 +273,8 @@ class _Reader:
         same_as: dict[str, str] = {}
         for name, table in models.tables():
             with table:
+                if "tier" in table:
+                    self._tiers[name] = table.text("tier")
                 if "same_as" in table:
                     self._models[name] = None
                     if other := table.text("same_as"):
@@ -261,9 +292,7 @@ class _Reader:
 
     def _same(self, models: Table, name: str, same_as: Mapping[str, str]) -> Tariff | None:
         """The tariff at the end of the chain that starts at a model."""
-        if same_as[name] not in self._models:
-            hint = did_you_mean(same_as[name], self._models)
-            models.problem(f'unknown model "{same_as[name]}"{hint}', name, "same_as")
+        models.reference(same_as[name], self._models, "model", name, "same_as")
         passed = [name]
         while passed[-1] in same_as:
             following = same_as[passed[-1]]
@@ -271,6 +300,9 @@ class _Reader:
                 models.problem(f"a circle: {' = '.join([*passed, following])}", name, "same_as")
                 return None
             passed.append(following)
+        tier = next((self._tiers[each] for each in passed if each in self._tiers), None)
+        if tier is not None:
+            self._tiers[name] = tier
         return self._models.get(passed[-1])
 
     # Actions: each has a price, that of the model, or one for each model.
@@ -322,7 +354,7 @@ class _Reader:
         entries = {model: _Entry(by_model, model) for model in by_model.names()}
         for model, entry in entries.items():
             if _MODEL in (price.value, entry.value):
-                self._check_known(by_model, model, model)
+                by_model.reference(model, self._models, "model", model)
         if price.value == _MODEL:
             return dict.fromkeys(self._models, price) | entries
         return entries if price.value is None else entries | {"": price}
@@ -338,12 +370,8 @@ class _Reader:
             else:
                 listed.append(model)
                 if known:
-                    self._check_known(table, model, "models", index)
+                    table.reference(model, self._models, "model", "models", index)
         return listed
-
-    def _check_known(self, table: Table, model: str, *steps: str | int) -> None:
-        if model not in self._models:
-            table.problem(f'unknown model "{model}"{did_you_mean(model, self._models)}', *steps)
 
     # Prices.
 
@@ -373,12 +401,15 @@ class _Reader:
         elif value is not None:
             rate = entry.table.figure(value, entry.key)
             if rate is not None:
-                return self._bounded(entry, replace(base, rate=rate * self._scale))
+                return self._bounded(entry, replace(base, rate=rate * self._scale.factor))
         return None
 
     def _tariff_of_table(self, entry: _Entry, base: Tariff) -> Tariff | None:
         with entry.table.table(entry.key) as table:
-            flat, minimum = self._amount(table, "flat", 0), self._amount(table, "minimum", 0)
+            flat, minimum = (
+                self._scale.amount(table, "flat", 0),
+                self._scale.amount(table, "minimum", 0),
+            )
             per = table.whole("per", low=1, high=_PER_MAX, default=1)
             rounding = table.word("rounding", Rounding, base.rounding)
             rate: Fraction | None = Fraction(0)
@@ -392,7 +423,7 @@ class _Reader:
                 table.problem("there is no rate", "per")
         if rate is None:
             return None
-        rate *= Fraction(self._scale, per)
+        rate *= Fraction(self._scale.factor, per)
         return self._bounded(
             entry, replace(base, flat=flat, rate=rate, minimum=minimum, rounding=rounding)
         )
@@ -438,31 +469,6 @@ class _Reader:
             entry.problem("too many digits in the rate and its factors to work it out exactly")
         else:
             return tariff
-        return None
-
-    # Figures: from credits to units.
-
-    def _amount(self, table: Table, key: str, default: int) -> int:
-        """An amount of credits as whole units; the default, if it is none."""
-        if key not in table:
-            return default
-        units = self._units(table, table.get(key), key)
-        return default if units is None else units
-
-    def _units(self, table: Table, value: object, *steps: str | int) -> int | None:
-        figure = table.figure(value, *steps)
-        if figure is None:
-            return None
-        units = figure * self._scale
-        if units.denominator != 1:
-            table.problem(
-                f"must have at most {self._decimals} digits after the point ([credit] decimals)",
-                *steps,
-            )
-        elif units > AMOUNT_MAX:
-            table.problem("must be at most 2^53 - 1 units", *steps)
-        else:
-            return units.numerator
         return None
 
 

@@ -1,4 +1,4 @@
-"""What one operator sells, as data: kinds, packs, actions and prices (R47, R65).
+"""What one operator sells, as data: kinds, packs, plans, actions and prices (R47, R65).
 
 Everything is resolved: a price that equals the model's price has the figures of the model here.
 All amounts are units, 0 to `AMOUNT_MAX`; 1 credit is 10^decimals of them.
@@ -6,14 +6,24 @@ All amounts are units, 0 to `AMOUNT_MAX`; 1 credit is 10^decimals of them.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
+from typing import Literal
 
 from creditgate_server.core import faults
+from creditgate_server.core.calendar import Every
 from creditgate_server.core.commands import Job, Kind, LateSettle, Overage, Rules, Terms
+from creditgate_server.core.plans import Plan, Plans, RecurringGrant, Upgrade
 from creditgate_server.core.prices import AMOUNT_MAX, Price, Rounding
+
+ANY_PLAN = "*"
+"""The gate of a job that every plan allows, in any number (`commands.Terms.gate`)."""
+
+_MONTHS = {Every.MONTH: 1, Every.QUARTER: 3, Every.YEAR: 12}
+_ANOTHER = "*"
+"""Stands for every model that the catalog does not name; it is no name itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +136,20 @@ class PricedAction:
     life_ms_max: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What jobs planned for a month cost (R41)."""
+
+    prices: tuple[int, ...]
+    """Of each job once."""
+    amount: int
+    """Of all of them, without the buffer."""
+    buffer: int
+    """What is added for variants and reruns (R42), rounded up."""
+    plans: tuple[str, ...]
+    """Those whose monthly allowance covers both, the least first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
     """The catalog of one operator, whole and free of contradictions: a reader sees to that."""
@@ -144,10 +168,29 @@ class Catalog:
     """In burn-down order (R20, R39, R63); equal ranks in the order of `Kind`."""
     actions: tuple[Action, ...]
     """In the operator's order."""
+    tiers: Mapping[str, str] = field(default_factory=dict)
+    """The tier of each model that has one (R32, R60); plans name tiers, and hold their models."""
+    quote_ms: int = 900_000
+    """For how long a quote binds."""
+
+    @property
+    def plans(self) -> Plans:
+        """The plans, and the rules between them."""
+        return self.rules.plans
 
     @cached_property
     def _by_name(self) -> dict[str, Action]:
         return {action.name: action for action in self.actions}
+
+    @cached_property
+    def _models(self) -> frozenset[str]:
+        """All models that have a price with some action, and "" for none."""
+        return frozenset({"", *(model for action in self.actions for model in action.tariffs)})
+
+    @cached_property
+    def _gates(self) -> dict[tuple[str, str], str]:
+        """By action and model, filled as they are asked for."""
+        return {}
 
     def terms(self, job: Job) -> Terms | None:
         """What a job costs, and how its hold lives.
@@ -178,7 +221,91 @@ class Catalog:
             overdraft_limit=action.hold.overdraft_limit,
             late_settle=action.hold.late_settle,
             catalog_version=self.version,
+            gate=self._gate(job),
         )
+
+    def _gate(self, job: Job) -> str:
+        """Which plans allow a job, as `Terms.gate`; the same text for all models not named here."""
+        key = (job.action, job.model if job.model in self._models else _ANOTHER)
+        gate = self._gates.get(key)
+        if gate is None:
+            gate = self._gates[key] = self._gate_of(*key)
+        return gate
+
+    def _gate_of(self, action: str, model: str) -> str:
+        plans = self.plans.plans
+        allowing = [plan for plan in plans if plan.allows(action, model)]
+        if len(allowing) == len(plans) and not any(plan.open_holds_max for plan in plans):
+            return ANY_PLAN
+        return "".join(f",{plan.name}/{plan.open_holds_max}" for plan in allowing) + ","
+
+    def denial_of(self, job: Job, plan: str) -> Literal["PLAN_REQUIRED", "ACTION_NOT_IN_PLAN"]:
+        """Why the gate does not let an account on this plan run the job.
+
+        ACTION_NOT_IN_PLAN when the plan has no such action; PLAN_REQUIRED when it has it, but not
+        with this model (R32), or when the plan is not in the catalog any more.
+        """
+        found = self.plans.by_name.get(plan)
+        if found is None or found.allows_action(job.action):
+            return "PLAN_REQUIRED"
+        return "ACTION_NOT_IN_PLAN"
+
+    def plans_that_allow(self, job: Job, amount: int = 0, *, above: str) -> tuple[str, ...]:
+        """Plans above one that allow a job, the least first: what UPGRADE may name (R44).
+
+        Where `amount` is missing, only those that give as much at once for such a job, on one seat,
+        to an account that comes from the plan `above`. An allowance that a contract sets is not
+        known here and counts as none.
+        """
+        came_from = self.plans.by_name.get(above)
+        return tuple(
+            plan.name
+            for plan in self.plans.plans[self.plans.rank(above) + 1 :]
+            if plan.allows(job.action, job.model) and self._gain(plan, came_from, job) >= amount
+        )
+
+    def _gain(self, plan: Plan, came_from: Plan | None, job: Job) -> int:
+        """What may pay such a job, and is given at once by moving to a plan."""
+        if self.plans.upgrade is Upgrade.RESTART or came_from is None:
+            known: dict[str, RecurringGrant] = {}
+        else:
+            known = {grant.name: grant for grant in came_from.grants}
+        gain = 0
+        for grant in plan.grants:
+            if _pays(grant, job):
+                before = known.get(grant.name)
+                goes_on = before is not None and before.every is grant.every
+                gain += max(0, grant.amount - (before.amount if before and goes_on else 0))
+        return gain
+
+    def forecast(self, planned: Iterable[tuple[Job, int]], *, buffer_percent: int = 25) -> Forecast:
+        """What jobs cost in a month, each run so many times, and which plans cover it (R41 to R43).
+
+        A plan covers it when it allows every job and its allowance of a month on one seat, or the
+        month's part of a longer period, suffices. Credits that end within the month do not count:
+        whether they are there on the day of a job is not known. Neither do those that pay only some
+        of the jobs.
+
+        Raises the fault INVALID_FIELD for a job without a price, and for a sum past `AMOUNT_MAX`.
+        """
+        jobs, prices, amount = [], [], 0
+        for index, (job, times) in enumerate(planned):
+            terms = self.terms(job)
+            if terms is None:
+                raise faults.invalid(f"planned[{index}].job", "has no price in the catalog")
+            jobs.append(job)
+            prices.append(terms.amount)
+            amount += terms.amount * times
+        buffer = -(-amount * buffer_percent // 100)
+        if amount + buffer > AMOUNT_MAX:
+            raise faults.invalid("planned", "costs more than 2^53 - 1 together")
+        plans = tuple(
+            plan.name
+            for plan in self.plans.plans
+            if all(plan.allows(job.action, job.model) for job in jobs)
+            and _monthly(plan, jobs) >= amount + buffer
+        )
+        return Forecast(prices=tuple(prices), amount=amount, buffer=buffer, plans=plans)
 
     def priced(self, action: str = "") -> Iterator[PricedAction]:
         """The price list in the operator's order (R47), or only one known action's part."""
@@ -198,6 +325,22 @@ class Catalog:
     def smallest_pack(self, missing: int) -> int:
         """The smallest pack that makes up `missing` units; 0 when no single pack does."""
         return next((pack for pack in self.packs if pack >= missing), 0)
+
+
+def _pays(grant: RecurringGrant, job: Job) -> bool:
+    """Whether a job may be paid from a grant's buckets, as the scripts decide it."""
+    return (not grant.actions or job.action in grant.actions) and (
+        not grant.models or job.model in grant.models
+    )
+
+
+def _monthly(plan: Plan, jobs: list[Job]) -> int:
+    """What a plan grants a month, of credits that live as long and may pay each of the jobs."""
+    return sum(
+        grant.amount // _MONTHS[grant.every]
+        for grant in plan.grants
+        if grant.every in _MONTHS and all(_pays(grant, job) for job in jobs)
+    )
 
 
 def _quantity_max(price: Price) -> int:
