@@ -2,12 +2,14 @@
 
 Period n begins at the anchor's date and time plus n intervals, counted from the anchor and never from
 the last boundary: 31 January, 28 February, 31 March. A date that a month does not have becomes its
-last day. A time that does not exist (spring) becomes the first instant after the gap; one that comes
-twice (autumn) is the first of the two.
+last day. Daily periods begin at midnight, whatever the anchor's time of day. A time that does not exist
+(spring) becomes the first instant after the gap; one that comes twice (autumn) is the first of the two.
+
+Instants are milliseconds since 1970 in UTC, zones are IANA names.
 """
 
 import enum
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -24,42 +26,37 @@ class Every(enum.Enum):
     YEAR = "year"
 
 
-_STEPS = {
-    Every.DAY: relativedelta(days=1),
-    Every.WEEK: relativedelta(weeks=1),
-    Every.MONTH: relativedelta(months=1),
-    Every.QUARTER: relativedelta(months=3),
-    Every.YEAR: relativedelta(years=1),
-}
-_SHORTEST_MS = {
-    Every.DAY: 86_400_000,
-    Every.WEEK: 7 * 86_400_000,
-    Every.MONTH: 31 * 86_400_000,
-    Every.QUARTER: 92 * 86_400_000,
-    Every.YEAR: 366 * 86_400_000,
-}
+_DAYS = {Every.DAY: 1, Every.WEEK: 7}
+_MONTHS = {Every.MONTH: 1, Every.QUARTER: 3, Every.YEAR: 12}
 
 
 def boundary(anchor_ms: int, zone: str, every: Every, number: int) -> int:
-    """When period `number` begins, in ms; period 0 begins at the anchor itself."""
-    if number == 0:
-        return anchor_ms
-    return instant_of(_wall(anchor_ms, zone) + _STEPS[every] * number, zone)
+    """When period `number` begins; but for daily ones, period 0 begins at the anchor itself."""
+    if number == 0 and every is not Every.DAY:
+        return anchor_ms  # Even where it is the second of a doubled hour.
+    return _boundary(_wall(anchor_ms, zone), zone, every, number)
 
 
 def number_at(anchor_ms: int, zone: str, every: Every, now_ms: int) -> int:
-    """The number of the period that `now_ms` lies in; a boundary belongs to the period it begins."""
-    # From below: no period is longer than is assumed here, but for the hours of a change of clocks.
-    number = (now_ms - anchor_ms) // _SHORTEST_MS[every] - 1
-    while boundary(anchor_ms, zone, every, number + 1) <= now_ms:
-        number += 1
+    """The number of the period that `now_ms` lies in; a boundary belongs to the period it begins.
+
+    A day that a zone skipped whole has no period: at its midnight the next day's begins.
+    """
+    anchor, now = _wall(anchor_ms, zone), _wall(now_ms, zone)
+    if every in _DAYS:
+        number = (now.date() - anchor.date()).days // _DAYS[every] + 1
+    else:
+        months = (now.year - anchor.year) * 12 + now.month - anchor.month
+        number = months // _MONTHS[every] + 1
+    # By their dates, now lies in this period at the latest.
+    while boundary(anchor_ms, zone, every, number) > now_ms:
+        number -= 1
     return number
 
 
 def day_begin(at_ms: int, zone: str) -> int:
     """The first instant of the local day that `at_ms` lies in."""
-    midnight = _wall(at_ms, zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    return instant_of(midnight, zone)
+    return instant_of(_midnight(_wall(at_ms, zone)), zone)
 
 
 def day_of(at_ms: int, zone: str) -> str:
@@ -69,16 +66,16 @@ def day_of(at_ms: int, zone: str) -> str:
 
 def rezoned(anchor_ms: int, zone: str, new_zone: str) -> int:
     """The anchor's date and time, meant in another zone."""
-    return instant_of(_wall(anchor_ms, zone), new_zone)
+    return anchor_ms if zone == new_zone else instant_of(_wall(anchor_ms, zone), new_zone)
 
 
 def instant_of(wall: datetime, zone: str) -> int:
-    """The instant of a local date and time, in ms."""
-    first = wall.replace(tzinfo=_zone(zone), fold=0)
-    if _wall(_ms(first), zone) == wall:
-        return _ms(first)
-    # The clocks were put forward over it. Between the two readings lies the moment when they were.
-    before, after = _ms(wall.replace(tzinfo=_zone(zone), fold=1)), _ms(first)
+    """The instant of a local date and time (without `tzinfo`)."""
+    first = _ms(wall.replace(tzinfo=_zone(zone), fold=0))
+    if _wall(first, zone) == wall:
+        return first
+    # The clocks were put forward over it. Between its two readings lies the moment when they were.
+    before, after = _ms(wall.replace(tzinfo=_zone(zone), fold=1)), first
     offset = _offset(before, zone)
     while after - before > 1:
         middle = (before + after) // 2
@@ -89,19 +86,38 @@ def instant_of(wall: datetime, zone: str) -> int:
     return after
 
 
+def _boundary(anchor: datetime, zone: str, every: Every, number: int) -> int:
+    if every is Every.DAY:
+        wall = _midnight(anchor) + timedelta(days=number)
+    elif every is Every.WEEK:
+        wall = anchor + timedelta(weeks=number)
+    else:
+        wall = anchor + relativedelta(months=_MONTHS[every] * number)
+    return instant_of(wall, zone)
+
+
 @lru_cache(maxsize=1024)
 def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
 def _wall(at_ms: int, zone: str) -> datetime:
-    instant = datetime.fromtimestamp(at_ms // 1000, tz=UTC) + timedelta(milliseconds=at_ms % 1000)
-    return instant.astimezone(_zone(zone)).replace(tzinfo=None, fold=0)
+    seconds, ms = divmod(at_ms, 1000)
+    wall = datetime.fromtimestamp(seconds, tz=_zone(zone))
+    return wall.replace(tzinfo=None, fold=0, microsecond=ms * 1000)
+
+
+def _midnight(wall: datetime) -> datetime:
+    return datetime.combine(wall.date(), time())
 
 
 def _offset(at_ms: int, zone: str) -> timedelta | None:
     return datetime.fromtimestamp(at_ms // 1000, tz=_zone(zone)).utcoffset()
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
+
 def _ms(aware: datetime) -> int:
-    return round(aware.timestamp() * 1000)
+    return (aware - _EPOCH) // _MS
