@@ -235,8 +235,8 @@ class PlansReader:
             table.problem(f'[kinds] gives "{said}" no rank', "kind")
         elif said:
             self._one_bucket(name, said, owner, table, "kind")
-            return known[said].value
-        return Kind.FREE.value
+            return str(known[said].value)
+        return str(Kind.FREE.value)
 
     def _one_bucket(self, name: str, kind: str, owner: str, table: Table, *steps: str) -> None:
         """Note a problem if a bucket of this name is of another kind elsewhere."""
