@@ -1,9 +1,10 @@
 """When periods begin, by the calendar of a time zone.
 
-Period n begins at the anchor's date and time plus n intervals, counted from the anchor and never from
-the last boundary: 31 January, 28 February, 31 March. A date that a month does not have becomes its
-last day. Daily periods begin at midnight, whatever the anchor's time of day. A time that does not exist
-(spring) becomes the first instant after the gap; one that comes twice (autumn) is the first of the two.
+Period n begins at the anchor's date and time plus n intervals, counted from the anchor and never
+from the last boundary: 31 January, 28 February, 31 March. A date that a month does not have becomes
+its last day. Daily periods begin at midnight, whatever the anchor's time of day. A time that does
+not exist (spring) becomes the first instant after the gap; one that comes twice (autumn) is the
+first of the two.
 
 Instants are milliseconds since 1970 in UTC, zones are IANA names.
 """
@@ -28,13 +29,15 @@ class Every(enum.Enum):
 
 _DAYS = {Every.DAY: 1, Every.WEEK: 7}
 _MONTHS = {Every.MONTH: 1, Every.QUARTER: 3, Every.YEAR: 12}
+_FAR = timedelta(days=2)
+"""What is later by so much on the calendar is later, whatever the clocks do: it saves a look."""
 
 
 def boundary(anchor_ms: int, zone: str, every: Every, number: int) -> int:
     """When period `number` begins; but for daily ones, period 0 begins at the anchor itself."""
     if number == 0 and every is not Every.DAY:
         return anchor_ms  # Even where it is the second of a doubled hour.
-    return _boundary(_wall(anchor_ms, zone), zone, every, number)
+    return instant_of(_counted(_wall(anchor_ms, zone), every, number), zone)
 
 
 def number_at(anchor_ms: int, zone: str, every: Every, now_ms: int) -> int:
@@ -49,7 +52,10 @@ def number_at(anchor_ms: int, zone: str, every: Every, now_ms: int) -> int:
         months = (now.year - anchor.year) * 12 + now.month - anchor.month
         number = months // _MONTHS[every] + 1
     # By their dates, now lies in this period at the latest.
-    while boundary(anchor_ms, zone, every, number) > now_ms:
+    while (
+        _counted(anchor, every, number) - now > _FAR
+        or boundary(anchor_ms, zone, every, number) > now_ms
+    ):
         number -= 1
     return number
 
@@ -86,14 +92,13 @@ def instant_of(wall: datetime, zone: str) -> int:
     return after
 
 
-def _boundary(anchor: datetime, zone: str, every: Every, number: int) -> int:
+def _counted(anchor: datetime, every: Every, number: int) -> datetime:
+    """The date and time of a boundary, whether the zone has it or not."""
     if every is Every.DAY:
-        wall = _midnight(anchor) + timedelta(days=number)
-    elif every is Every.WEEK:
-        wall = anchor + timedelta(weeks=number)
-    else:
-        wall = anchor + relativedelta(months=_MONTHS[every] * number)
-    return instant_of(wall, zone)
+        return _midnight(anchor) + timedelta(days=number)
+    if every is Every.WEEK:
+        return anchor + timedelta(weeks=number)
+    return anchor + relativedelta(months=_MONTHS[every] * number)
 
 
 @lru_cache(maxsize=1024)

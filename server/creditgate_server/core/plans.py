@@ -1,4 +1,4 @@
-"""What a catalog says of plans, as data: what they grant again and again, what they allow, how they end."""
+"""What a catalog says of plans, as data: what they grant again and again, allow, leave behind."""
 
 import enum
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ class RecurringGrant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddOn:
-    """Units that can be added to a plan; each is so much in each period, and ends with the plan (R81)."""
+    """Units that can be added to a plan, each so much in each period; they end with it (R81)."""
 
     name: str
     title: str

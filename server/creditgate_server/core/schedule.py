@@ -1,8 +1,9 @@
 """What an account is subscribed to, and which periods of its recurring buckets are under way.
 
-Pure: a schedule, an event, the catalog's plans and the time go in; the next schedule and the changes of
-rows come out, as a `Turn`. The store applies a turn in one atomic step if the schedule's version is still
-the one it was worked out from, and understands nothing of it: all of the calendar is here.
+Pure: a schedule, an event, the catalog's plans and the time go in; the next schedule and the
+changes of rows come out, as a `Turn`. The store applies a turn in one atomic step if the schedule's
+version is still the one it was worked out from, and understands nothing of it: all of the calendar
+is here.
 
     caught_up(schedule, plans, now_ms)      what has come due by itself
     after(schedule, plans, now_ms, event)   that, and then an event; None if a newer one came first
@@ -10,7 +11,8 @@ the one it was worked out from, and understands nothing of it: all of the calend
     encode(turn)                            as the scripts take it
     dump(schedule), load(text)              as the store keeps it
 
-A turn is applied before rows end by their date: it may keep a row whose period is over, or roll from it.
+A turn is applied before rows end by their date: it may keep a row whose period is over, or roll
+from it.
 """
 
 import enum
@@ -57,8 +59,8 @@ class Refused(Exception):
 class Recurring:
     """A recurring bucket under way.
 
-    `ordinal` is the period's number from `anchor_ms` in `zone`. `number` names its row: it goes on as
-    the ordinal does, and over a new anchor too, so that no row's name comes twice.
+    `ordinal` is the period's number from `anchor_ms` in `zone`. `number` names its row: it goes on
+    as the ordinal does, and over a new anchor too, so that no row's name comes twice.
     """
 
     anchor_ms: int
@@ -92,7 +94,7 @@ class Units:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """One account's. `version` counts its changes; `occurred_ms` is the time of the newest event."""
+    """One account's. `version` counts its changes; `occurred_ms` is that of the newest event."""
 
     version: int = 0
     zone: str = "UTC"
@@ -101,7 +103,7 @@ class Schedule:
     seats: int = 1
     anchor_ms: int = 0
     anchor_zone: str = "UTC"
-    """The zone in which the anchor is a date and time: that of the account when its period began."""
+    """The zone in which the anchor is a date and time; it follows `zone` when a period ends."""
     paid_through_ms: int | None = None
     ends_ms: int | None = None
     """When it ends, if it was cancelled for a later moment."""
@@ -138,7 +140,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscribe:
-    """A subscription begins, or is paid on, or becomes another now. All of it is said but the anchor."""
+    """A subscription begins, or is paid on, or becomes another now.
+
+    It says the whole subscription, but for the anchor: what is at its default is the default.
+    """
 
     plan: str
     seats: int = 1
@@ -282,7 +287,7 @@ def row_name(name: str, number: int) -> str:
 
 
 def caught_up(schedule: Schedule, plans: Plans, now_ms: int) -> Turn:
-    """What is due at `now_ms`. However long an account slept, it is one turn (several resets are one)."""
+    """What is due at `now_ms`: one turn, however long the account slept; several resets are one."""
     work = _Work(schedule, plans)
     work.advance(now_ms)
     return work.turn(now_ms)
@@ -324,7 +329,7 @@ def _rezoned(schedule: Schedule, plans: Plans, now_ms: int, event: SetZone) -> T
 
 
 def _subscribe(work: "_Work", event: Subscribe, now_ms: int, *, again: bool) -> None:
-    """`again`: the newest event before occurred at the same time, so that their order is not known."""
+    """`again`: the event before occurred at the same time, so that their order is not known."""
     if event.plan not in work.plans.by_name:
         raise Refused("PLAN_NOT_FOUND", f"the catalog has no plan {event.plan!r}")
     if event.plan == work.plans.default:
@@ -332,28 +337,34 @@ def _subscribe(work: "_Work", event: Subscribe, now_ms: int, *, again: bool) -> 
             work.lapse(now_ms)
         return
     paid_through_ms = event.paid_through_ms
-    allowances = dict(event.allowances)
     if not work.subscribed:
+        if paid_through_ms is not None and paid_through_ms <= now_ms:
+            return  # It is over before we hear of it.
         anchor_ms = now_ms if event.anchor_ms is None else event.anchor_ms
-        work.enter(event.plan, event.seats, anchor_ms, now_ms, allowances)
+        work.enter(event.plan, event.seats, anchor_ms, now_ms, dict(event.allowances))
     elif event.plan != work.s.plan:
         work.switch(
             Change(plan=event.plan, seats=event.seats, at_ms=now_ms),
             upgrade=work.plans.upgrade,
             anchor_ms=event.anchor_ms,
-            allowances=allowances,
+            allowances=dict(event.allowances),
         )
     else:
         if again:
             paid_through_ms = _later(paid_through_ms, work.s.paid_through_ms)
-        if event.seats > work.s.seats:
-            work.switch(Change(plan=event.plan, seats=event.seats, at_ms=now_ms))
-        elif event.seats < work.s.seats:
-            work.change_later(event.plan, event.seats, now_ms)
-        work.s = replace(work.s, allowances=allowances)
+        _pay_on(work, event, now_ms)
     work.s = replace(work.s, paid_through_ms=paid_through_ms, ends_ms=None)
     if event.anchor_ms is not None:
         work.s = replace(work.s, anchor_ms=event.anchor_ms, anchor_zone=work.s.zone)
+
+
+def _pay_on(work: "_Work", event: Subscribe, now_ms: int) -> None:
+    """More seats count now, fewer and other allowances later."""
+    if event.seats > work.s.seats:
+        work.switch(Change(plan=event.plan, seats=event.seats, at_ms=now_ms))
+    elif event.seats < work.s.seats:
+        work.change_later(event.plan, event.seats, now_ms)
+    work.s = replace(work.s, allowances=dict(event.allowances))
 
 
 def _later(one_ms: int | None, other_ms: int | None) -> int | None:
@@ -426,7 +437,7 @@ class _Work:
         """What came of it. Rows that began and ended unseen leave no trace."""
         ops = tuple(_seen(self.ops, self._ends, now_ms))
         of = self._of.version
-        if self.s == self._of and not ops and of:
+        if self.s == self._of and not ops:
             return Turn(of=of, schedule=self.s)
         return Turn(of=of, schedule=replace(self.s, version=of + 1), ops=ops)
 
@@ -456,7 +467,7 @@ class _Work:
         return calendar.boundary(anchor_ms, zone, every, number + 1)
 
     def allowed(self) -> _Allowed:
-        """What the plan, its seats and the add-ons give in a period, by the catalog and the contract."""
+        """What plan, seats and add-ons give in a period, by the catalog and the contract."""
         plan, seats = self.plan, self.s.seats
         if plan is None:
             return {}
@@ -853,7 +864,7 @@ class Upcoming:
 
 
 def upcoming(schedule: Schedule, plans: Plans, now_ms: int) -> list[Upcoming]:
-    """What will happen by itself, the soonest first: the next reset of each bucket, a change, an end.
+    """What will happen by itself, the soonest first: each bucket's next reset, a change, an end.
 
     A bucket that begins no further period has no reset: its row ends by its date.
     """
@@ -900,7 +911,9 @@ def encode(turn: Turn) -> str:
 
     1. version worked out from, next version, next turn in ms (0: never), plan, cap period
     2. the schedule, for the store to keep
-    3. and further: a change of a row each, in order: the word, then what the op says; "*" is nothing
+    3. and further: a change of a row each, in order: the word, then what the op says
+
+    "*" is nothing.
     """
     s = turn.schedule
     head = _words(turn.of, s.version, s.next_turn_ms, s.plan, s.cap_period)
