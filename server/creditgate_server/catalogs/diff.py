@@ -269,7 +269,7 @@ class _Teller:
         if tariff.minimum:
             text += f", at least {figure(tariff.minimum)}"
         factors = chain.from_iterable(setting.factors.values() for setting in tariff.settings)
-        if any(Fraction(factor).denominator > 1 for factor in (tariff.rate, *factors)):
+        if tariff.rate.denominator > 1 or any(factor % 1 for factor in factors):
             text += f", rounded {tariff.rounding.name.lower().replace('_', ' ')}"
         return text
 
@@ -290,9 +290,7 @@ class _Teller:
                 text = f"plan {plan.name}: new"
                 yield _difference(text, part=Part.PLAN, change=Change.ADDED, plan=plan.name)
             else:
-                yield from _changed_rules(
-                    f"plan {plan.name}", _had(was), _had(plan), plan=plan.name
-                )
+                yield from _changed_rules(f"plan {plan.name}", _had(was), _had(plan), of=plan.name)
         yield from _changed_rules("plans", _between(old), _between(new))
         order = [plan.name for plan in old.plans if plan.name in new.by_name]
         order_new = [plan.name for plan in new.plans if plan.name in old.by_name]
@@ -373,12 +371,15 @@ class _Teller:
         elif now is None:
             text, change = f"gone, it was {old}", Change.REMOVED
         else:
-            text = f"{old} → {new}"
-            if (was.every, was.per_seat) == (now.every, now.per_seat):
+            alike = (was.every, was.per_seat) == (now.every, now.per_seat)
+            if alike and was.amount and now.amount:
                 change = _compared(was.amount, now.amount)
-            yield from _changed_rules(
-                what, _character(was), _character(now), part=Part.ALLOWANCE, plan=plan
-            )
+            if was.kind != now.kind:
+                kinds = (Kind(grant.kind).name.lower() for grant in (was, now))
+                old, new = (f"{said}, {kind}" for said, kind in zip((old, new), kinds, strict=True))
+            text = f"{old} → {new}"
+            lapses = ({"on_lapse": grant.on_lapse.value} for grant in (was, now))
+            yield from _changed_rules(what, *lapses, part=Part.ALLOWANCE, of=plan)
         if old != new:
             yield _difference(
                 f"{what}: {_with(text, change)}, {when.value}",
@@ -456,7 +457,7 @@ class _Teller:
             if before is not None:
                 old = _held(before.hold, self._before)
                 new = _held(action.hold, self._after)
-                yield from _changed_rules(name, old, new, part=Part.HOLD, action=name)
+                yield from _changed_rules(name, old, new, part=Part.HOLD, of=name)
         old, new = ({"binds": duration(each.quote_ms)} for each in (self._old, self._new))
         yield from _changed_rules("quotes", old, new, part=Part.HOLD)
 
@@ -490,19 +491,19 @@ def _changed_rules(
     new: Mapping[str, str],
     *,
     part: Part = Part.PLAN,
-    **where: str,
+    of: str = "",
 ) -> Iterator[Difference]:
-    """A difference for each rule of the same name that says something else."""
+    """A difference for each rule that says something else; `of` is the plan, or a hold's action."""
     for name, said in old.items():
         if said != new[name]:
-            yield Difference(
+            yield _difference(
+                f"{what}, {name}: {said} → {new[name]}",
                 part=part,
-                change=Change.CHANGED,
+                plan="" if part is Part.HOLD else of,
+                action=of if part is Part.HOLD else "",
                 name=name,
                 old=said,
                 new=new[name],
-                text=f"{what}, {name}: {said} → {new[name]}",
-                **where,
             )
 
 
@@ -544,11 +545,6 @@ def _allowance(grant: RecurringGrant, figure: _Figure) -> str:
         words.append(f"and up to {figure(grant.rollover_max)} of what was left")
     words.extend(f"for {', '.join(limit)}" for limit in (grant.actions, grant.models) if limit)
     return " ".join(words)
-
-
-def _character(grant: RecurringGrant) -> dict[str, str]:
-    """What a grant's buckets are, whatever is in them."""
-    return {"kind": Kind(grant.kind).name.lower(), "on_lapse": grant.on_lapse.value}
 
 
 def _rank(catalog: Catalog, index: int) -> str:
