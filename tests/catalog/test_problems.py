@@ -279,7 +279,7 @@ def test_a_problem_names_the_path_as_it_was_given(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_shipped_is_told_which_are() -> None:
     with pytest.raises(
-        reader.CatalogError, match=r"^recraf:1: no such catalog; there are: recraft"
+        reader.CatalogError, match=r"^recraf:1: no such catalog; there are: .*, recraft, or"
     ):
         reader.load("recraf")
 

@@ -89,6 +89,11 @@ class Document:
         if problem not in self._problems:
             self._problems.append(problem)
 
+    @property
+    def sound(self) -> bool:
+        """Whether no problem was noted so far."""
+        return not self._problems
+
     def raise_problems(self) -> None:
         """Raise `CatalogError` if any were noted."""
         if self._problems:
@@ -122,6 +127,11 @@ class Table:
 
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with the file so far."""
+        return self._document.sound
 
     def get(self, key: str) -> object:
         """The value as it stands, None if it does not: TOML has no null."""

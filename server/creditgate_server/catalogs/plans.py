@@ -89,7 +89,7 @@ class PlansReader:
         self._models = dict.fromkeys((*around.models, *priced))
         self._tiers = dict.fromkeys(around.tiers.values())
         self._kinds: dict[str, tuple[str, str]] = {}
-        """By the name of a bucket: its kind, and where it was said."""
+        """By the name of a grant: its kind, and where it was first said."""
 
     def plans(self, top_ups: Plans) -> Plans:
         """All of it; `top_ups` says what the section of that name does."""
@@ -139,7 +139,8 @@ class PlansReader:
             if model not in self._around.tiers:
                 why = f'missing: plan "{by_tier[0]}" allows models by their tier'
                 top.problem(why, "models", model, "tier")
-        for action in self._around.actions if found.plans else ():
+        # A list that could not be read allows nothing, which is no second problem.
+        for action in self._around.actions if found.plans and top.sound else ():
             self._check_reach(action, found.plans)
 
     def _check_reach(self, action: Action, plans: tuple[Plan, ...]) -> None:
@@ -173,6 +174,8 @@ class PlansReader:
             )
             own = tuple(self._grants(table, f"plans.{name}", subscription=subscription))
         for grant in own:
+            if grant.actions and not any(map(plan.allows_action, grant.actions)):
+                table.problem("the plan allows none of them", "grants", grant.name, "actions")
             if any(grant.name == other.name for other in shared):
                 table.problem("everyone has a grant of this name", "grants", grant.name)
         # The plan's own come first: by its first grant the periods of members' limits are counted.
@@ -234,16 +237,12 @@ class PlansReader:
         elif said and known[said] not in self._around.kinds:
             table.problem(f'[kinds] gives "{said}" no rank', "kind")
         elif said:
-            self._one_bucket(name, said, owner, table, "kind")
+            before, where = self._kinds.setdefault(name, (said, owner))
+            if before != said:
+                why = f'"{name}" is "{before}" in {where}: grants of one name are one bucket'
+                table.problem(why, "kind")
             return str(known[said].value)
         return str(Kind.FREE.value)
-
-    def _one_bucket(self, name: str, kind: str, owner: str, table: Table, *steps: str) -> None:
-        """Note a problem if a bucket of this name is of another kind elsewhere."""
-        before, where = self._kinds.setdefault(name, (kind, owner))
-        if before != kind:
-            why = f'"{name}" is "{before}" in {where}: grants of one name are one bucket'
-            table.problem(why, *steps)
 
     def _granted(self, table: Table, *, by_contract: bool) -> int:
         """The amount of a grant or of a unit; 0 where a contract says it."""
@@ -280,8 +279,8 @@ class PlansReader:
             table.problem(f"an add-on's name has at most {_NAME_MAX} characters")
         if Kind.ADD_ON not in self._around.kinds:
             table.problem('[kinds] gives "add_on" no rank')
-        else:
-            self._one_bucket(name, "add_on", f"add_ons.{name}", table)
+        if name in self._kinds:
+            table.problem(f"a grant has this name in {self._kinds[name][1]}")
         with table:
             title = table.text("title")
             on_lapse = table.word("on_lapse", OnLapse, OnLapse.EXPIRE)

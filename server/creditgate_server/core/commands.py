@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from creditgate_server.core import results
 from creditgate_server.core.plans import Plans
 from creditgate_server.core.prices import Price
+from creditgate_server.core.schedule import Event
 
 ReplyT = TypeVar("ReplyT")
 
@@ -220,11 +221,40 @@ class PutAccount(Command[results.AccountPut]):
     """Create an account or change its settings; an empty `zone` changes none."""
 
     zone: str = ""
+    rules: Rules = field(metadata=_catalogs())
 
 
 @dataclass(frozen=True, kw_only=True)
 class GetAccount(Command[results.Account]):
     """Show an account."""
+
+    rules: Rules = field(metadata=_catalogs())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reschedule(Command[results.Rescheduled]):
+    """Apply an event of the subscription; `reference` names it."""
+
+    reference: str
+    event: Event
+    rules: Rules = field(metadata=_catalogs())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetFrozen(Command[results.Totals]):
+    """Deny new holds of an account, or allow them again."""
+
+    frozen: bool
+    rules: Rules = field(metadata=_catalogs())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetMemberLimit(Command[results.MemberLimited]):
+    """Limit what a member ("" is each without a limit of its own) may draw; None is no limit."""
+
+    member_id: str = ""
+    amount: int | None = None
+    rules: Rules = field(metadata=_catalogs())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +267,8 @@ class Grant(Command[results.Granted]):
     ends_ms: int | None = None
     actions: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    buyers: frozenset[str] | None = field(default=None, metadata=_catalogs())
+    """A purchase: the plans that may buy it; None is any, and a grant that is no purchase."""
     rules: Rules = field(metadata=_catalogs())
 
 

@@ -39,6 +39,12 @@ class Reason(enum.Enum):
     NO_SUCH_METHOD = enum.auto()
     INTERNAL = enum.auto()
     MESSAGE_TOO_LARGE = enum.auto()
+    PLAN_NOT_FOUND = enum.auto()
+    ADD_ON_NOT_FOUND = enum.auto()
+    ADD_ON_NOT_IN_PLAN = enum.auto()
+    NOT_SUBSCRIBED = enum.auto()
+    PACK_NOT_FOUND = enum.auto()
+    STALE_CATALOG = enum.auto()
 
 
 class Fault(Exception):

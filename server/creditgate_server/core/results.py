@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from creditgate_server.core.commands import Job, Kind
     from creditgate_server.core.prices import Price
+    from creditgate_server.core.schedule import Schedule
 
 
 class Decision(enum.Enum):
@@ -17,6 +18,10 @@ class Decision(enum.Enum):
     APPROVED = "approved"
     UNPRICED_ACTION = "unpriced_action"
     PRICE_CHANGED = "price_changed"
+    ACCOUNT_FROZEN = "account_frozen"
+    PLAN_REQUIRED = "plan_required"
+    MEMBER_LIMIT = "member_limit"
+    CONCURRENCY_LIMIT = "concurrency_limit"
     INSUFFICIENT_CREDITS = "insufficient_credits"
 
 
@@ -42,6 +47,10 @@ class Verb(enum.Enum):
     END_BUCKET = "end_bucket"
     VOID_BUCKET = "void_bucket"
     PAY_DEBT = "pay_debt"
+    BEGIN_PERIOD = "begin_period"
+    ADJUST = "adjust"
+    FREEZE_BUCKET = "freeze_bucket"
+    THAW_BUCKET = "thaw_bucket"
 
 
 class Figure(enum.Enum):
@@ -82,13 +91,19 @@ class Bucket:
     ends_ms: int | None
     granted_ms: int
     ended: bool
+    frozen: bool
     actions: tuple[str, ...]
     models: tuple[str, ...]
 
+    recurring: bool = False
+    """A plan fills it anew each period."""
+
     def pays(self, *, action: str, model: str) -> bool:
         """Whether it may pay a job of this action and model; "" is any."""
-        return (not action or not self.actions or action in self.actions) and (
-            not model or not self.models or model in self.models
+        return (
+            not self.frozen
+            and (not action or not self.actions or action in self.actions)
+            and (not model or not self.models or model in self.models)
         )
 
 
@@ -135,7 +150,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorized:
-    """Answers Authorize and Charge. `hold` is set when approved, `missing` when credits lacked."""
+    """Answers Authorize and Charge. `hold` is set when approved, the rest when denied.
+
+    `missing` is what lacked of credits, or of a member's share.
+    """
 
     decision: Decision
     amount: int
@@ -143,6 +161,8 @@ class Authorized:
     missing: int
     replayed: bool
     totals: Totals
+    plan: str = ""
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +173,8 @@ class Extended:
     hold: Hold
     missing: int
     totals: Totals
+    plan: str = ""
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,16 +223,57 @@ class Balance:
     buckets: tuple[Bucket, ...]
     payable: int
     open_holds: int
+    zone: str
+    plan: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """An account's settings and totals."""
+    """An account's settings and totals. `schedule` is None as long as it never had a plan."""
 
     account_id: str
     zone: str
     created_ms: int
     totals: Totals
+    frozen: bool
+    schedule: Schedule | None
+    denied: Denial | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denial:
+    """The last denial of an account; `seq` is the number of the last change before it."""
+
+    seq: int
+    decision: Decision
+    hold_id: str
+    action: str
+    model: str
+    member_id: str
+    amount: int
+    missing: int
+
+
+class Effect(enum.Enum):
+    """What became of an event of the subscription."""
+
+    APPLIED = "applied"
+    REPLAYED = "replayed"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescheduled:
+    """Answers Reschedule."""
+
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberLimited:
+    """Answers SetMemberLimit: what the member has drawn in this period."""
+
+    used: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,11 +286,14 @@ class AccountPut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """Answers Grant: the bucket as it stands now."""
+    """Answers Grant: the bucket as it stands now; None when the plan may not buy."""
 
-    bucket: Bucket
+    decision: Decision
+    bucket: Bucket | None
     replayed: bool
     totals: Totals
+    plan: str = ""
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from creditgate_server.core.commands import Job, Kind, Terms
 from creditgate_server.core.prices import Price, Rounding
 from creditgate_server.core.results import (
     Bucket,
+    Decision,
+    Denial,
     Figure,
     Hold,
     HoldState,
@@ -96,7 +98,9 @@ def read_row(name: str, record: str) -> Bucket:
         voided=int(voided),
         ends_ms=int(ends) or None,
         granted_ms=int(created),
-        ended=status != "L",
+        ended=status in {"E", "V"},
+        frozen=status == "F",
+        recurring="#" in name,
         actions=_unnames(actions),
         models=_unnames(models),
     )
@@ -121,7 +125,7 @@ def read_hold(account_id: str, hold_id: str, record: str) -> Hold:
     words = record.split(" ")
     state, amount, charged, refunded, overdrawn, _back, deadline, ended, late = words[:9]
     authorized = words[11]
-    price, action, model, quantity, settings, member, catalog, slice_words = words[17:25]
+    price, action, model, quantity, settings, member, catalog, slice_words = words[18:26]
     flat, numerator, denominator, minimum, rounding, unit = price.split("/")
     slices = tuple(map(_read_slice, _unnames(slice_words)))
     return Hold(
@@ -194,4 +198,19 @@ def read_entry(words: Sequence[str]) -> LedgerEntry:
         available=available,
         held=held,
         debt=debt,
+    )
+
+
+def read_denial(text: str) -> Denial:
+    """The last denial of an account."""
+    seq, decision, hold_id, action, model, member, amount, missing = text.split(" ")
+    return Denial(
+        seq=int(seq),
+        decision=Decision(decision),
+        hold_id=hold_id,
+        action=action,
+        model=unword(model),
+        member_id=unword(member),
+        amount=int(amount),
+        missing=int(missing),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from creditgate_server.core import schedule
 from creditgate_server.core.commands import Command, Expire, ReplyT, Rules
 from creditgate_server.core.faults import CreditOutcome, Fault, Reason, defect
 from creditgate_server.store.keys import PARTITIONS_DEFAULT, STORE, Keys
@@ -12,6 +13,10 @@ from creditgate_server.store.verbs import VERBS, Verb
 
 LAYOUT = "1"
 """The form of keys and records. A store of another layout is refused."""
+
+TURN_DUE = "turn_due"
+TURNS_MAX = 8
+"""How often a command is sent while others change the account's schedule under it."""
 
 _LIST_DUE, _FORGET, _DROP_ROW = map(script, ("list_due", "forget", "drop_row"))
 
@@ -70,20 +75,32 @@ class RedisLedger:
     async def run(self, command: Command[ReplyT]) -> ReplyT:
         """Run one command; see `core.ledger.Ledger.run`."""
         verb = self._verbs[type(command)]
-        try:
-            reply = await self._send(verb, command)
-        except StoreError as error:
-            raise _fault(verb, error) from error
-        return cast(ReplyT, verb.read(command, reply))
+        turn = ""
+        for _ in range(TURNS_MAX):
+            try:
+                reply = await self._send(verb, command, turn)
+            except StoreError as error:
+                raise _fault(verb, error) from error
+            if reply[0] != TURN_DUE:
+                return cast(ReplyT, verb.read(command, reply))
+            worked_out = verb.turn(command, schedule.load(reply[2]), int(reply[1]))
+            if worked_out is None:
+                return cast(ReplyT, verb.read(command, reply))
+            turn = schedule.encode(worked_out)
+        # Others turn this account all the time; nothing of ours was applied.
+        raise Fault(Reason.STORE_UNAVAILABLE, "the account changes too often at once; try again")
 
     async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any | Fault]:
         """Run many in one write; see `core.ledger.Ledger.run_all`."""
         verbs = [self._verbs[type(command)] for command in commands]
         sent = list(map(self._send, verbs, commands))
         answers: list[Any | Fault] = []
-        for command, verb, reply in zip(commands, verbs, sent, strict=True):
+        for command, verb, coming in zip(commands, verbs, sent, strict=True):
             try:
-                answers.append(verb.read(command, await reply))
+                reply = await coming
+                # Not applied, and nothing after it on this account either: in order, one by one.
+                due = reply[0] == TURN_DUE
+                answers.append(await self.run(command) if due else verb.read(command, reply))
             except StoreError as error:
                 answers.append(_fault(verb, error))
             except Fault as fault:
@@ -139,10 +156,10 @@ class RedisLedger:
     def _now(self) -> str:
         return "" if self._clock is None else str(self._clock())
 
-    def _send(self, verb: Verb, command: Command[Any]) -> Any:
+    def _send(self, verb: Verb, command: Command[Any], turn: str = "") -> Any:
         partition = self._keys.partition_of(command.account_id)
         keys = verb.keys(partition, command.account_id)
-        return self._link.evaluate(verb.script, keys, verb.arguments(command, self._now()))
+        return self._link.evaluate(verb.script, keys, verb.arguments(command, self._now(), turn))
 
 
 def all_scripts(verbs: dict[type[Command[Any]], Verb]) -> list[Script]:

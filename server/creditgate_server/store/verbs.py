@@ -5,25 +5,33 @@ list.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from creditgate_server.core import commands as c
 from creditgate_server.core import results as r
+from creditgate_server.core import schedule
 from creditgate_server.core.faults import Fault, Reason
+from creditgate_server.core.schedule import Schedule, SetZone, Turn
 from creditgate_server.store import records
 from creditgate_server.store.keys import Partition
 from creditgate_server.store.script import Script, script
 
 
+def _caught_up(command: Any, kept: Schedule, now_ms: int) -> Turn:
+    return schedule.caught_up(kept, command.rules.plans, now_ms)
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A script, its arguments and its reply. `arguments` gets the command and the test clock."""
+    """A script, its arguments and its reply. `arguments` gets the test clock and a turn, or ""."""
 
     script: Script
     keys: Callable[[Partition, str], list[str]]
-    arguments: Callable[[Any, str], list[str]]
+    arguments: Callable[[Any, str, str], list[str]]
     read: Callable[[Any, Sequence[Any]], Any]
+    turn: Callable[[Any, Schedule, int], Turn | None] = _caught_up
+    """What to send along when the script says that a turn is due; None ends the matter."""
 
 
 # Keys and arguments -----------------------------------------------------------------------------
@@ -42,19 +50,24 @@ def _optional(figure: int | None) -> str:
     return "" if figure is None else str(figure)
 
 
-def _hold_arguments(command: Any, clock: str) -> list[str]:
+def _account_arguments(command: Any, clock: str, turn: str) -> list[str]:
+    return [command.account_id, clock, command.rules.ranks, turn]
+
+
+def _hold_arguments(command: Any, clock: str, turn: str) -> list[str]:
     rules: c.Rules = command.rules
     return [
         command.account_id,
         clock,
         rules.ranks,
+        turn,
         command.hold_id,
         rules.on_failed.value,
         str(rules.compensation_ms),
     ]
 
 
-def _place_arguments(command: c.Authorize | c.Charge, clock: str) -> list[str]:
+def _place_arguments(command: c.Authorize | c.Charge, clock: str, turn: str) -> list[str]:
     terms, job = command.terms, command.job
     if terms is None:
         figures = ["", _optional(command.max_amount), "0"]
@@ -63,19 +76,20 @@ def _place_arguments(command: c.Authorize | c.Charge, clock: str) -> list[str]:
         lasts_ms = min(terms.ttl_ms if ttl_ms is None else ttl_ms, terms.life_ms_max)
         figures = [str(terms.amount), _optional(command.max_amount), str(lasts_ms)]
     return [
-        *_hold_arguments(command, clock),
+        *_hold_arguments(command, clock, turn),
         command.fingerprint,
         *figures,
         job.action,
         records.word(job.model),
         records.word(command.member_id),
+        "*" if terms is None else terms.gate,
         "" if terms is None else records.terms_words(terms, job, command.member_id),
     ]
 
 
-def _extend_arguments(command: c.Extend, clock: str) -> list[str]:
+def _extend_arguments(command: c.Extend, clock: str, turn: str) -> list[str]:
     return [
-        *_hold_arguments(command, clock),
+        *_hold_arguments(command, clock, turn),
         "",
         _optional(command.ttl_ms),
         _optional(command.amount),
@@ -83,9 +97,9 @@ def _extend_arguments(command: c.Extend, clock: str) -> list[str]:
     ]
 
 
-def _settle_arguments(command: c.Settle, clock: str) -> list[str]:
+def _settle_arguments(command: c.Settle, clock: str, turn: str) -> list[str]:
     return [
-        *_hold_arguments(command, clock),
+        *_hold_arguments(command, clock, turn),
         command.fingerprint,
         command.operation_id,
         _optional(command.amount),
@@ -94,11 +108,11 @@ def _settle_arguments(command: c.Settle, clock: str) -> list[str]:
     ]
 
 
-def _refund_arguments(command: c.Refund, clock: str) -> list[str]:
+def _refund_arguments(command: c.Refund, clock: str, turn: str) -> list[str]:
     rules = command.rules
     policy = rules.on_cancelled if command.cancelled else rules.on_failed
     return [
-        *_hold_arguments(command, clock),
+        *_hold_arguments(command, clock, turn),
         command.fingerprint,
         command.operation_id,
         _optional(command.amount),
@@ -106,17 +120,19 @@ def _refund_arguments(command: c.Refund, clock: str) -> list[str]:
     ]
 
 
-def _grant_arguments(command: c.Grant, clock: str) -> list[str]:
+def _grant_arguments(command: c.Grant, clock: str, turn: str) -> list[str]:
     return [
         command.account_id,
         clock,
         command.rules.ranks,
+        turn,
         command.source_ref,
         command.kind.value,
         str(command.amount),
         str(command.ends_ms or 0),
         records.names(command.actions),
         records.names(command.models),
+        "*" if command.buyers is None else f",{','.join(sorted(command.buyers))},",
     ]
 
 
@@ -125,6 +141,10 @@ def _grant_arguments(command: c.Grant, clock: str) -> list[str]:
 _DENIALS = {
     "unpriced_action": r.Decision.UNPRICED_ACTION,
     "price_changed": r.Decision.PRICE_CHANGED,
+    "account_frozen": r.Decision.ACCOUNT_FROZEN,
+    "plan_required": r.Decision.PLAN_REQUIRED,
+    "member_limit": r.Decision.MEMBER_LIMIT,
+    "concurrency_limit": r.Decision.CONCURRENCY_LIMIT,
     "insufficient_credits": r.Decision.INSUFFICIENT_CREDITS,
 }
 
@@ -222,7 +242,8 @@ def _fault(command: Any, reply: Sequence[Any]) -> Fault:
     if refusal is None:
         raise ValueError(f"{type(command).__name__} got an unknown outcome {reply[0]!r}")
     ids = {name: getattr(command, name, "") for name in ("account_id", "hold_id", "bucket_id")}
-    used = (getattr(command, name, "") for name in ("operation_id", "hold_id", "source_ref"))
+    names = ("operation_id", "hold_id", "source_ref", "reference")
+    used = (getattr(command, name, "") for name in names)
     said = {
         **ids,
         "id": next(filter(None, used), ""),
@@ -254,7 +275,7 @@ def _hold(command: Any, record: str) -> r.Hold:
 
 def _read_place(command: c.Authorize | c.Charge, reply: Sequence[Any]) -> r.Authorized:
     denial = _DENIALS.get(reply[0])
-    amount, hold, replayed, missing = (
+    amount, hold, replayed, missing, plan, kept = (
         _expect("approved", command, reply) if denial is None else reply[6:]
     )
     return r.Authorized(
@@ -264,17 +285,25 @@ def _read_place(command: c.Authorize | c.Charge, reply: Sequence[Any]) -> r.Auth
         missing=int(missing),
         replayed=replayed == "1",
         totals=_totals(reply),
+        plan=records.unword(plan),
+        schedule=_schedule(kept),
     )
+
+
+def _schedule(text: str) -> Schedule | None:
+    return schedule.load(text) if text else None
 
 
 def _read_extend(command: c.Extend, reply: Sequence[Any]) -> r.Extended:
     denial = _DENIALS.get(reply[0])
-    hold, missing = _expect("approved", command, reply) if denial is None else reply[6:]
+    hold, missing, plan, kept = _expect("approved", command, reply) if denial is None else reply[6:]
     return r.Extended(
         decision=denial or r.Decision.APPROVED,
         hold=_hold(command, hold),
         missing=int(missing),
         totals=_totals(reply),
+        plan=records.unword(plan),
+        schedule=_schedule(kept),
     )
 
 
@@ -327,7 +356,7 @@ def _read_list_holds(command: c.ListHolds, reply: Sequence[Any]) -> r.HoldPage:
 
 
 def _read_balance(command: c.GetBalance, reply: Sequence[Any]) -> r.Balance:
-    open_holds, *rows = _expect("balance", command, reply)
+    open_holds, zone, plan, *rows = _expect("balance", command, reply)
     buckets = tuple(map(records.read_row, rows[::2], rows[1::2]))
     return r.Balance(
         totals=_totals(reply),
@@ -338,23 +367,28 @@ def _read_balance(command: c.GetBalance, reply: Sequence[Any]) -> r.Balance:
             if bucket.pays(action=command.action, model=command.model)
         ),
         open_holds=int(open_holds),
+        zone=zone,
+        plan=records.unword(plan),
     )
 
 
 def _read_account(command: Any, reply: Sequence[Any]) -> r.Account:
-    zone, created_ms = reply[6:]
+    zone, created_ms, frozen, kept, denied = reply[6:]
     return r.Account(
         account_id=command.account_id,
         zone=zone,
         created_ms=int(created_ms),
         totals=_totals(reply),
+        frozen=frozen == "1",
+        schedule=_schedule(kept),
+        denied=records.read_denial(denied) if denied else None,
     )
 
 
 def _read_put_account(command: c.PutAccount, reply: Sequence[Any]) -> r.AccountPut:
     created = reply[0] == "created"
     if not created:
-        _expect("updated", command, reply)
+        _expect("account", command, reply)
     return r.AccountPut(account=_read_account(command, reply), created=created)
 
 
@@ -363,9 +397,56 @@ def _read_get_account(command: c.GetAccount, reply: Sequence[Any]) -> r.Account:
     return _read_account(command, reply)
 
 
+def _turn_of_put_account(command: c.PutAccount, kept: Schedule, now_ms: int) -> Turn | None:
+    if kept.version == 0:
+        return _caught_up(command, replace(kept, zone=command.zone or kept.zone), now_ms)
+    if not command.zone:
+        return _caught_up(command, kept, now_ms)
+    return schedule.after(kept, command.rules.plans, now_ms, SetZone(zone=command.zone))
+
+
+def _turn_of_event(command: c.Reschedule, kept: Schedule, now_ms: int) -> Turn | None:
+    try:
+        return schedule.after(kept, command.rules.plans, now_ms, command.event)
+    except schedule.Refused as refused:
+        raise Fault(Reason[refused.reason], refused.message, metadata=refused.metadata) from None
+
+
+def _read_event(command: c.Reschedule, reply: Sequence[Any]) -> r.Rescheduled:
+    if reply[0] == "turn_due":
+        # There is no turn to send: a newer event came first.
+        return r.Rescheduled(effect=r.Effect.SUPERSEDED)
+    if reply[0] == "replayed":
+        return r.Rescheduled(effect=r.Effect.REPLAYED)
+    _expect("applied", command, reply)
+    return r.Rescheduled(effect=r.Effect.APPLIED)
+
+
+def _read_frozen(command: c.SetFrozen, reply: Sequence[Any]) -> r.Totals:
+    _expect("set", command, reply)
+    return _totals(reply)
+
+
+def _read_member_limit(command: c.SetMemberLimit, reply: Sequence[Any]) -> r.MemberLimited:
+    (used,) = _expect("set", command, reply)
+    return r.MemberLimited(used=int(used))
+
+
 def _read_grant(command: c.Grant, reply: Sequence[Any]) -> r.Granted:
+    denial = _DENIALS.get(reply[0])
+    if denial is not None:
+        plan, kept = reply[6:]
+        return r.Granted(
+            decision=denial,
+            bucket=None,
+            replayed=False,
+            totals=_totals(reply),
+            plan=records.unword(plan),
+            schedule=_schedule(kept),
+        )
     record, replayed = _expect("granted", command, reply)
     return r.Granted(
+        decision=r.Decision.APPROVED,
         bucket=records.read_row(command.source_ref, record),
         replayed=replayed == "1",
         totals=_totals(reply),
@@ -393,49 +474,62 @@ VERBS: dict[type[c.Command[Any]], Verb] = {
     c.GetHold: Verb(
         script("get_hold"),
         lambda partition, account_id: [partition.account(account_id), partition.closed],
-        lambda command, _clock: [command.account_id, command.hold_id],
+        lambda command, _clock, _turn: [command.account_id, command.hold_id],
         _read_get_hold,
     ),
     c.ListHolds: Verb(
         script("list_holds"),
         lambda partition, account_id: [partition.account(account_id)],
-        lambda command, _clock: [command.cursor, str(command.limit)],
+        lambda command, _clock, _turn: [command.cursor, str(command.limit)],
         _read_list_holds,
     ),
-    c.GetBalance: Verb(
-        script("get_balance"),
-        _all_keys,
-        lambda command, clock: [command.account_id, clock, command.rules.ranks],
-        _read_balance,
-    ),
+    c.GetBalance: Verb(script("get_balance"), _all_keys, _account_arguments, _read_balance),
     c.PutAccount: Verb(
         script("put_account"),
         _all_keys,
-        lambda command, clock: [command.account_id, clock, command.zone],
+        lambda command, *at: [*_account_arguments(command, *at), command.zone],
         _read_put_account,
+        _turn_of_put_account,
     ),
-    c.GetAccount: Verb(
-        script("get_account"),
+    c.GetAccount: Verb(script("get_account"), _all_keys, _account_arguments, _read_get_account),
+    c.Reschedule: Verb(
+        script("reschedule"),
         _all_keys,
-        lambda command, clock: [command.account_id, clock],
-        _read_get_account,
+        lambda command, *at: [
+            *_account_arguments(command, *at),
+            command.reference,
+            command.fingerprint,
+        ],
+        _read_event,
+        _turn_of_event,
+    ),
+    c.SetFrozen: Verb(
+        script("set_frozen"),
+        _all_keys,
+        lambda command, *at: [*_account_arguments(command, *at), str(int(command.frozen))],
+        _read_frozen,
+    ),
+    c.SetMemberLimit: Verb(
+        script("set_member_limit"),
+        _all_keys,
+        lambda command, *at: [
+            *_account_arguments(command, *at),
+            records.word(command.member_id),
+            "*" if command.amount is None else str(command.amount),
+        ],
+        _read_member_limit,
     ),
     c.Grant: Verb(script("grant"), _all_keys, _grant_arguments, _read_grant),
     c.VoidBucket: Verb(
         script("void_bucket"),
         _all_keys,
-        lambda command, clock: [
-            command.account_id,
-            clock,
-            command.rules.ranks,
-            command.bucket_id,
-        ],
+        lambda command, *at: [*_account_arguments(command, *at), command.bucket_id],
         _read_void,
     ),
     c.ListLedger: Verb(
         script("list_ledger"),
         lambda partition, account_id: [partition.account(account_id), partition.ledger],
-        lambda command, _clock: [command.account_id, command.cursor, str(command.limit)],
+        lambda command, _clock, _turn: [command.account_id, command.cursor, str(command.limit)],
         _read_ledger,
     ),
 }

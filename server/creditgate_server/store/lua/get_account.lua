@@ -1,14 +1,16 @@
 -- Show an account.
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
---   ARGV     1 account_id  2 clock
---   reply    { outcome, seq, available, held, debt, now_ms, zone, created_ms }
---   outcome  account_not_found | account
+--   ARGV     1 account_id  2 clock  3 ranks  4 turn
+--   reply    { outcome, seq, available, held, debt, now_ms, zone, created_ms, frozen, schedule, denied ('' is none) }
+--   outcome  account_not_found | turn_due | account
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local account_id, clock = unpack(ARGV, 1, 2)
+local account_id, clock, ranks, turn = unpack(ARGV, 1, 4)
 
 -- Decide. Nothing is written but by `answer`.
-local a = open_account(account, deadlines, ledger, closed, account_id, clock, '')
-if a == nil then
-  return { 'account_not_found' }
+local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'profile')
+if refusal then
+  return refusal
 end
-return answer(a, 'account', string.match(a.found, '^(%S+) (%d+)$'))
+local zone, created_ms = string.match(a.found, '^(%S+) (%d+)$')
+local denied = redis.call('HGET', account, 'denied') or ''
+return answer(a, 'account', zone, created_ms, a.frozen, schedule_of(a), denied)

@@ -1,17 +1,19 @@
 -- Put credits on an account, as a row of their own; a debt takes its part at once.
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
---   ARGV     1 account_id  2 clock  3 ranks  4 source_ref  5 kind  6 amount
---            7 ends_ms ('0' is never)  8 actions  9 models
+--   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 source_ref  6 kind  7 amount
+--            8 ends_ms ('0' is never)  9 actions  10 models  11 buyers (plans that may buy, '*' is any)
 --   reply    { outcome, seq, available, held, debt, now_ms, record, replayed }
---   outcome  account_not_found | id_reused | ends_in_the_past | amount_overflow | granted
+--            plan_required: { outcome, …, plan, schedule }
+--   outcome  account_not_found | turn_due | id_reused | ends_in_the_past | plan_required
+--            | amount_overflow | granted
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local account_id, clock, ranks = unpack(ARGV, 1, 3)
-local source_ref, kind, granted, ends_ms, actions, models = unpack(ARGV, 4, 9)
+local account_id, clock, ranks, turn = unpack(ARGV, 1, 4)
+local source_ref, kind, granted, ends_ms, actions, models, buyers = unpack(ARGV, 5, 11)
 
 -- Decide. Nothing is written but by `answer`.
-local a = open_account(account, deadlines, ledger, closed, account_id, clock, ranks)
-if a == nil then
-  return { 'account_not_found' }
+local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'profile')
+if refusal then
+  return refusal
 end
 local amount, ends = tonumber(granted), tonumber(ends_ms)
 local row = row_of(a, source_ref)
@@ -24,18 +26,14 @@ end
 if ends > 0 and ends <= a.now then
   return answer(a, 'ends_in_the_past')
 end
+if buyers ~= '*' and not string.find(buyers, ',' .. a.plan .. ',', 1, true) then
+  return answer(a, 'plan_required', a.plan, schedule_of(a))
+end
 if a.available + a.held + amount > AMOUNT_MAX then
   return answer(a, 'amount_overflow')
 end
 
 -- What follows must succeed.
 row = add_row(a, source_ref, kind, ends, actions, models)
-move(a, row, 'g', 'a', amount)
-record(a, 'grant', nil, nil, 0, row)
-local paid = math.min(a.debt, amount)
-if paid > 0 then
-  move(a, row, 'a', 's', paid)
-  a.debt = a.debt - paid
-  record(a, 'pay_debt', nil, nil, -paid, row)
-end
+arrive(a, row, amount, 'grant')
 return answer(a, 'granted', row_record(row), '0')

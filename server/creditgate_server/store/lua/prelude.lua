@@ -2,13 +2,18 @@
 --
 -- The keys. All of one partition carry its hash tag, so that a script never leaves its slot.
 --   account    creditgate:{tag}:account:<account_id>    hash
---     state      seq available held debt open_holds clock_ms due_ms limited ranks last_entry
+--     state      seq available held debt open_holds clock_ms due_ms limited ranks turn_ms version plan cap_period
+--                frozen last_entry
 --     profile    zone created_ms
+--     schedule   what `core.schedule` keeps of plan and periods; nothing here reads it
+--     denied     the last denial: seq reason hold action model member amount missing
 --     order      names of live rows with something available, in burn-down order: " a b c "
 --     ends       names of live rows that have an end, the earliest first
 --     rows       names of all rows kept, the oldest first
 --     b:<row>    kind granted available held spent expired voided ends_ms created_ms status actions models
 --     h:<hold>   an open hold: the record below
+--     m:<member> limit used cap_period; m:* the limit of each member that has none of its own
+--     x:<ref>    the fingerprint of an event of the subscription
 --   deadlines  creditgate:{tag}:deadlines               zset    <account_id>/<hold_id> by deadline_ms
 --   ledger     creditgate:{tag}:ledger                  stream  an entry per change; `prev` is the one before it
 --   closed     creditgate:{tag}:closed                  hash    <account_id>/<hold_id> -> a hold that ended
@@ -16,11 +21,16 @@
 --
 -- A hold's record, words with a space between:
 --   state amount charged refunded overdrawn overdrawn_back deadline_ms ended_ms late
---   fingerprint first_amount authorized_ms
+--   fingerprint first_amount authorized_ms cap_period
 --   ttl_ms life_ms_max overage overdraft_limit late_settle price action model quantity settings member catalog
 --   slices      kind/amount/charged/returned/refunded/row      with commas between
 --   operations  id/verb/fingerprint/charged/shortfall/returned/late  with commas between
 -- "*" stands for nothing: no id contains it. Figures are whole numbers, written by `text`, never by tostring.
+--
+-- Plans and periods are worked out beside the store. When `turn_ms` has come, or an event changes the
+-- subscription, a script is called again with a *turn*: lines of words, the first one
+-- "of version turn_ms plan cap_period", the second the next schedule, then what is done to rows. It is applied
+-- if the account's version is still `of`, in the same step as the operation that found it due.
 --
 -- Every verb reads and decides first; only `commit` writes, and from there on nothing can fail.
 
@@ -132,7 +142,7 @@ end
 
 -- The account --------------------------------------------------------------------------------------
 
-local STATE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+)$'
+local STATE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+) (%S+) (%d+) (%d) (%S+)$'
 
 local function put(a, field, value)
   local sets = a.sets
@@ -161,8 +171,10 @@ local function move(a, row, from, to, n)
     return
   end
   a.moves[#a.moves + 1] = string.format('%s%s/%.0f/%s/%s', from, to, n, row.kind, row.name)
-  if from == 'a' then a.available = a.available - n elseif from == 'h' then a.held = a.held - n end
-  if to == 'a' then a.available = a.available + n elseif to == 'h' then a.held = a.held + n end
+  -- What is available in a frozen row is shown with the row, and is no part of the totals.
+  local spendable = row.status ~= 'F'
+  if from == 'a' and spendable then a.available = a.available - n elseif from == 'h' then a.held = a.held - n end
+  if to == 'a' and spendable then a.available = a.available + n elseif to == 'h' then a.held = a.held + n end
   if row.gone then
     return
   end
@@ -170,6 +182,9 @@ local function move(a, row, from, to, n)
   row[from] = from == 'g' and row.g + n or row[from] - n
   row[to] = row[to] + n
   a.touched[row.name] = row
+  if not spendable then
+    return
+  end
   if had > 0 and row.a == 0 then
     set_list(a, 'order', removed(list_of(a, 'order'), row.name))
   elseif had == 0 and row.a > 0 then
@@ -208,16 +223,56 @@ local function add_row(a, name, kind, ends_ms, actions, models)
   return row
 end
 
--- A live row ends: what is available goes to `figure`; what is held stays until it comes back.
-local function end_row(a, row, figure, status)
-  move(a, row, 'a', figure, row.a)
-  row.status = status
-  a.touched[row.name] = row
-  a.limited = a.limited - limited(row)
+-- A row has no end to come any more.
+local function without_end(a, row)
   if row.ends > 0 then
     set_list(a, 'ends', removed(list_of(a, 'ends'), row.name))
     local next_name = string.match(a.ends, '^ (%S+)')
     a.due = next_name and row_of(a, next_name).ends or 0
+  end
+end
+
+-- A row ends: what is available goes to `figure`; what is held stays until it comes back.
+local function end_row(a, row, figure, status)
+  move(a, row, 'a', figure, row.a)
+  if row.status == 'L' then
+    a.limited = a.limited - limited(row)
+  end
+  row.status = status
+  a.touched[row.name] = row
+  without_end(a, row)
+end
+
+-- A live row is not to be spent, or a frozen one is again. What it holds stays where it is.
+local function freeze_row(a, row)
+  set_list(a, 'order', removed(list_of(a, 'order'), row.name))
+  a.available = a.available - row.a
+  a.limited = a.limited - limited(row)
+  row.status = 'F'
+  a.touched[row.name] = row
+  record(a, 'freeze_bucket', nil, nil, 0, row)
+end
+
+local function thaw_row(a, row)
+  row.status = 'L'
+  a.available = a.available + row.a
+  a.limited = a.limited + limited(row)
+  if row.a > 0 then
+    set_list(a, 'order', inserted(a, list_of(a, 'order'), row, drawn_before))
+  end
+  a.touched[row.name] = row
+  record(a, 'thaw_bucket', nil, nil, 0, row)
+end
+
+-- Credits arrive in a row, as one change; a debt takes its part of them, as another.
+local function arrive(a, row, n, verb)
+  move(a, row, 'g', 'a', n)
+  record(a, verb, nil, nil, 0, row)
+  local paid = math.min(a.debt, n)
+  if paid > 0 then
+    move(a, row, 'a', 's', paid)
+    a.debt = a.debt - paid
+    record(a, 'pay_debt', nil, nil, -paid, row)
   end
 end
 
@@ -230,27 +285,146 @@ local function catch_up(a)
   end
 end
 
+-- The changes of rows that a turn may ask for, by their word. A row that is not there any more is passed over.
+local function live_rows(a, kind, status)
+  local rows = {}
+  for name in string.gmatch(list_of(a, 'rows'), '%S+') do
+    local row = row_of(a, name)
+    if row.status == status and (kind == nil or row.kind == kind) then
+      rows[#rows + 1] = row
+    end
+  end
+  return rows
+end
+
+local TURNS = {
+  begin = function(a, name, kind, amount, ends, actions, models, _, _, rolled)
+    if row_of(a, name) == nil then
+      local n = math.min(tonumber(amount) + rolled, AMOUNT_MAX - a.available - a.held)
+      arrive(a, add_row(a, name, kind, tonumber(ends), actions, models), n, 'begin_period')
+    end
+  end,
+  more = function(a, name, amount)
+    local row = row_of(a, name)
+    if row and row.status == 'L' then
+      arrive(a, row, math.min(tonumber(amount), AMOUNT_MAX - a.available - a.held), 'adjust')
+    end
+  end,
+  at_most = function(a, name, amount)
+    local row = row_of(a, name)
+    if row and row.status == 'L' and row.a > tonumber(amount) then
+      move(a, row, 'a', 'e', row.a - amount)
+      record(a, 'adjust', nil, nil, 0, row)
+    end
+  end,
+  ['end'] = function(a, name)
+    local row = row_of(a, name)
+    if row and (row.status == 'L' or row.status == 'F') then
+      end_row(a, row, 'e', 'E')
+      record(a, 'end_bucket', nil, nil, 0, row)
+    end
+  end,
+  keep = function(a, name)
+    local row = row_of(a, name)
+    if row and row.status == 'L' and row.ends > 0 then
+      without_end(a, row)
+      row.ends = 0
+      set_list(a, 'order', removed(list_of(a, 'order'), name))
+      if row.a > 0 then
+        set_list(a, 'order', inserted(a, a.order, row, drawn_before))
+      end
+      a.touched[name] = row
+      record(a, 'adjust', nil, nil, 0, row)
+    end
+  end,
+  freeze = function(a, name)
+    local row = row_of(a, name)
+    if row and row.status == 'L' then
+      freeze_row(a, row)
+    end
+  end,
+  lapse = function(a, kind, how)
+    for _, row in ipairs(live_rows(a, kind, 'L')) do
+      if how == 'freeze' then
+        freeze_row(a, row)
+      else
+        end_row(a, row, 'e', 'E')
+        record(a, 'end_bucket', nil, nil, 0, row)
+      end
+    end
+  end,
+  thaw = function(a)
+    for _, row in ipairs(live_rows(a, nil, 'F')) do
+      thaw_row(a, row)
+    end
+  end,
+}
+
+-- Apply a turn that was worked out from the account's version.
+local function apply_turn(a, turn)
+  local version, turn_ms, plan, cap, schedule, changes =
+    string.match(turn, '^%d+ (%d+) (%d+) (%S+) (%d+)\n([^\n]*)\n?(.*)$')
+  local work = {}
+  for change in string.gmatch(changes, '[^\n]+') do
+    local words = {}
+    for word in string.gmatch(change, '%S+') do
+      words[#words + 1] = word
+    end
+    if words[1] == 'begin' then
+      -- What rolls over is looked up before its row ends.
+      local row = words[8] ~= '*' and row_of(a, words[8])
+      words[10] = row and row.status == 'L' and math.min(row.a, tonumber(words[9])) or 0
+    end
+    work[#work + 1] = words
+  end
+  catch_up(a)
+  for _, words in ipairs(work) do
+    TURNS[words[1]](a, unpack(words, 2))
+  end
+  a.version, a.turn, a.plan, a.cap = version, tonumber(turn_ms), plan, cap
+  a.schedule = schedule
+  put(a, 'schedule', schedule)
+end
+
+-- Whether a turn was worked out from the account as it is.
+local function fits(a, turn)
+  return string.match(turn, '^(%d+) ') == a.version
+end
+
+-- The schedule as it will stand after this script.
+local function schedule_of(a)
+  return a.schedule or redis.call('HGET', a.key, 'schedule') or ''
+end
+
+local function turn_due(a)
+  return { 'turn_due', text(a.now), schedule_of(a) }
+end
+
 local function new_account(key, deadlines, ledger, closed, id, clock)
   local now = instant(clock, 0)
   return {
     key = key, deadlines = deadlines, ledger = ledger, closed = closed, id = id,
     seq = 0, available = 0, held = 0, debt = 0, open = 0, due = 0, limited = 0, ranks = '*', last = '0-0',
+    turn = 0, version = '0', plan = '*', cap = '0', frozen = '0',
     order = ' ', row = {}, touched = {}, relisted = {}, moves = {}, entries = {}, sets = {},
     now = now, seen = now,
   }
 end
 
--- The account as it stands now, or nil. `ranks` is the catalog's order of kinds, '' where nothing is drawn.
-local function open_account(key, deadlines, ledger, closed, id, clock, ranks, hold_id)
-  local got = redis.call('HMGET', key, 'state', 'order', hold_id and 'h:' .. hold_id or 'profile')
+-- The account as it stands now, with all that is due done; or nil and the reply that says why not.
+-- `ranks` is the catalog's order of kinds, '' where nothing is drawn. `extra` is a field to fetch as well.
+local function open_account(key, deadlines, ledger, closed, id, clock, ranks, turn, extra)
+  local got = redis.call('HMGET', key, 'state', 'order', extra)
   if not got[1] then
-    return nil
+    return nil, { 'account_not_found' }
   end
-  local seq, available, held, debt, open, seen, due, limits, ranked, last = string.match(got[1], STATE)
+  local seq, available, held, debt, open, seen, due, limits, ranked, turn_ms, version, plan, cap, frozen, last =
+    string.match(got[1], STATE)
   local a = {
     key = key, deadlines = deadlines, ledger = ledger, closed = closed, id = id,
     seq = tonumber(seq), available = tonumber(available), held = tonumber(held), debt = tonumber(debt),
     open = tonumber(open), due = tonumber(due), limited = tonumber(limits), ranks = ranked, last = last,
+    turn = tonumber(turn_ms), version = version, plan = plan, cap = cap, frozen = frozen,
     order = got[2] or ' ', row = {}, touched = {}, relisted = {}, moves = {}, entries = {}, sets = {},
     found = got[3],
   }
@@ -265,13 +439,19 @@ local function open_account(key, deadlines, ledger, closed, id, clock, ranks, ho
     end
     set_list(a, 'order', order)
   end
-  catch_up(a)
+  if a.turn == 0 or a.now < a.turn then
+    catch_up(a)
+  elseif fits(a, turn) then
+    apply_turn(a, turn)
+  else
+    return nil, turn_due(a)
+  end
   return a
 end
 
 -- Holds --------------------------------------------------------------------------------------------
 
-local HOLD = '^(%a) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%S+) (%d+) (%d+) '
+local HOLD = '^(%a) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%S+) (%d+) (%d+) (%d+) '
   .. '((%d+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ (%S+) %S+) (%S+) (%S+)$'
 
 -- The hold of this id, open or ended, or nil.
@@ -284,14 +464,14 @@ local function find_hold(a, id)
     end
   end
   local state, amount, charged, refunded, overdrawn, overdrawn_back, deadline, ended, late, fingerprint, first,
-    authorized, terms, ttl, life, overage, limit, late_settle, price, action, model, member, slices, operations =
+    authorized, cap, terms, ttl, life, overage, limit, late_settle, price, action, model, member, slices, operations =
     string.match(found, HOLD)
   return {
     id = id, record = found, was_open = was_open, listed = tonumber(deadline), state = state,
     amount = tonumber(amount), charged = tonumber(charged), refunded = tonumber(refunded),
     overdrawn = tonumber(overdrawn), overdrawn_back = tonumber(overdrawn_back),
     deadline = tonumber(deadline), ended = tonumber(ended), late = late, fingerprint = fingerprint,
-    first = tonumber(first), authorized = tonumber(authorized), terms = terms, ttl = tonumber(ttl),
+    first = tonumber(first), authorized = tonumber(authorized), cap = cap, terms = terms, ttl = tonumber(ttl),
     life = tonumber(life), overage = overage, limit = tonumber(limit), late_settle = late_settle, price = price,
     action = action, model = model, member = member, slice_text = slices, operations = operations,
   }
@@ -335,9 +515,9 @@ local function save_hold(a, hold)
     end
     slices = #parts > 0 and table.concat(parts, ',') or '*'
   end
-  hold.record = string.format('%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s %s %.0f %.0f %s %s %s', hold.state, hold.amount,
-    hold.charged, hold.refunded, hold.overdrawn, hold.overdrawn_back, hold.deadline, hold.ended, hold.late,
-    hold.fingerprint, hold.first, hold.authorized, hold.terms, slices, hold.operations)
+  hold.record = string.format('%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s %s %.0f %.0f %s %s %s %s', hold.state,
+    hold.amount, hold.charged, hold.refunded, hold.overdrawn, hold.overdrawn_back, hold.deadline, hold.ended, hold.late,
+    hold.fingerprint, hold.first, hold.authorized, hold.cap, hold.terms, slices, hold.operations)
   a.saved = hold
 end
 
@@ -417,6 +597,29 @@ local function find_credits(a, amount, action, model)
   return picks, got
 end
 
+-- What a member may draw in a cap period (nil: any amount), and has drawn in this one.
+local function member_share(a, member)
+  if a.share == nil then
+    local got = redis.call('HMGET', a.key, 'm:' .. member, 'm:*')
+    local own, used, period = string.match(got[1] or '* 0 0', '^(%S+) (%d+) (%d+)$')
+    a.share = {
+      own = own, limit = tonumber(own) or tonumber(got[2] or ''),
+      used = period == a.cap and tonumber(used) or 0,
+    }
+  end
+  return a.share.limit, a.share.used
+end
+
+-- Count what a hold draws (or gives back, below 0) against its member, in the period it was placed in.
+local function count_member(a, hold, n)
+  if hold.member == '*' or n == 0 or hold.cap ~= a.cap then
+    return
+  end
+  local _, used = member_share(a, hold.member)
+  a.share.used = math.max(0, used + n)
+  a.share.member = hold.member
+end
+
 -- Take what was found: into slices of the hold, set aside ('h') or charged at once ('s').
 local function take(a, hold, picks, figure)
   local slices = slices_of(hold)
@@ -443,6 +646,17 @@ local function charge_held(a, hold, n)
   end
 end
 
+-- Put credits of a period that is over into the one under way, as far as that is not full.
+local function restore(a, name, n)
+  local bucket = string.match(name, '^([^#]+)#')
+  for other in string.gmatch(bucket and list_of(a, 'rows') or '', '%S+') do
+    local row = string.match(other, '^([^#]+)#') == bucket and row_of(a, other)
+    if row and row.status == 'L' then
+      move(a, row, 'g', 'a', math.max(0, math.min(n, row.g - row.a - row.h)))
+    end
+  end
+end
+
 -- Return `n` credits that stand in `from` ('h' or 's') to where they came from, the last drawn first.
 -- Returns how much of it a compensation must make good, because its row has ended.
 local function give_back(a, hold, from, n, policy)
@@ -460,7 +674,7 @@ local function give_back(a, hold, from, n, policy)
     end
     n = n - part
     local row = row_of(a, slice.name) or { name = slice.name, kind = slice.kind, gone = true, status = 'E' }
-    if row.status == 'L' then
+    if row.status == 'L' or row.status == 'F' then
       move(a, row, from, 'a', part)
     elseif row.status == 'V' then
       move(a, row, from, 'v', part)
@@ -468,6 +682,8 @@ local function give_back(a, hold, from, n, policy)
       move(a, row, from, 'e', part)
       if policy == 'compensate' then
         owed = owed + part
+      elseif policy == 'restore_capped' then
+        restore(a, slice.name, part)
       end
     end
   end
@@ -489,56 +705,103 @@ local function expire_if_due(a, hold, policy, life_ms)
   end
   local held = held_in(hold)
   compensate(a, give_back(a, hold, 'h', held, policy), life_ms)
+  count_member(a, hold, -held)
   end_hold(a, hold, 'E')
   record(a, 'expire', hold)
   save_hold(a, hold)
   return held
 end
 
--- The ladder that authorize and charge share, from replay to approval. Returns a reply, or nil, the hold's credits
--- and its beginnings: `figure` says whether they are set aside ('h') or charged at once ('s').
+-- Remember a denial for whoever asks why; the same one again writes nothing.
+local function note_denial(a, reason, wanted, missing)
+  local denied = string.format('%s %s %s %s %s %s %s', reason, wanted.id, wanted.action, wanted.model, wanted.member,
+    wanted.amount == '' and '0' or wanted.amount, missing)
+  local noted = redis.call('HGET', a.key, 'denied')
+  if not noted or string.match(noted, '^%d+ (.*)$') ~= denied then
+    put(a, 'denied', text(a.seq) .. ' ' .. denied)
+  end
+end
+
+-- Which limit beside credits denies the job, or nil: `draw` is what it would draw, `opens` whether it opens a hold.
+local function limit_of(a, wanted, draw, opens)
+  if a.frozen == '1' then
+    return 'account_frozen', '0'
+  end
+  local open_max = 0
+  if wanted.gate ~= '*' then
+    local _, to = string.find(wanted.gate, ',' .. a.plan .. '/', 1, true)
+    if to == nil then
+      return 'plan_required', '0'
+    end
+    open_max = tonumber(string.match(wanted.gate, '^%d+', to + 1))
+  end
+  if wanted.member ~= '*' then
+    local limit, used = member_share(a, wanted.member)
+    if limit and used + draw > limit then
+      return 'member_limit', text(used + draw - limit)
+    end
+  end
+  if opens and open_max > 0 and a.open >= open_max then
+    return 'concurrency_limit', '0'
+  end
+  return nil
+end
+
+-- The ladder that authorize and charge share, from replay to approval, and its reply. `figure` says whether the
+-- credits are set aside ('h') or charged at once ('s').
 local function place(a, wanted, figure)
+  local charged = figure == 's'
   local earlier = find_hold(a, wanted.id)
   if earlier ~= nil then
     expire_if_due(a, earlier, wanted.on_failed, wanted.compensation_ms)
     if earlier.fingerprint ~= wanted.fingerprint then
       return { 'id_reused' }
     end
-    return { 'approved', text(earlier.first), earlier.record, '1', '0' }
-  end
-  if wanted.amount == '' then
-    return { 'unpriced_action', '0', '', '0', '0' }
+    return { 'approved', text(earlier.first), earlier.record, '1', '0', '', '' }
   end
   local price = tonumber(wanted.amount)
-  if wanted.amount_max ~= '' and price > tonumber(wanted.amount_max) then
-    return { 'price_changed', wanted.amount, '', '0', '0' }
+  local reason, missing = nil, '0'
+  local picks, got
+  if price == nil then
+    reason = 'unpriced_action'
+  elseif wanted.amount_max ~= '' and price > tonumber(wanted.amount_max) then
+    reason = 'price_changed'
+  else
+    reason, missing = limit_of(a, wanted, price, not charged)
   end
-  local picks, got = find_credits(a, price, wanted.action, wanted.model)
-  if got < price then
-    return { 'insufficient_credits', wanted.amount, '', '0', text(price - got) }
+  if reason == nil then
+    picks, got = find_credits(a, price, wanted.action, wanted.model)
+    if got < price then
+      reason, missing = 'insufficient_credits', text(price - got)
+    end
   end
-  local charged = figure == 's'
+  if reason ~= nil then
+    note_denial(a, reason, wanted, missing)
+    return { reason, price and wanted.amount or '0', '', '0', missing, a.plan, schedule_of(a) }
+  end
   local hold = {
     id = wanted.id, state = charged and 'S' or 'O', amount = price, charged = charged and price or 0, refunded = 0,
     overdrawn = 0, overdrawn_back = 0, deadline = charged and a.now or a.now + wanted.ttl_ms,
     ended = charged and a.now or 0, late = '0', fingerprint = wanted.fingerprint, first = price, authorized = a.now,
-    terms = wanted.terms, slices = {}, operations = '*', action = wanted.action, model = wanted.model,
+    cap = a.cap, terms = wanted.terms, slices = {}, operations = '*', action = wanted.action, model = wanted.model,
     member = wanted.member,
   }
   take(a, hold, picks, figure)
+  count_member(a, hold, price)
   if not charged then
     a.open = a.open + 1
   end
   record(a, charged and 'charge' or 'authorize', hold)
   save_hold(a, hold)
-  return { 'approved', wanted.amount, hold.record, '0', '0' }
+  return { 'approved', wanted.amount, hold.record, '0', '0', '', '' }
 end
 
 -- The end of every script --------------------------------------------------------------------------
 
 -- Write. From here on it must succeed.
 local function commit(a)
-  if #a.entries == 0 and a.saved == nil and next(a.relisted) == nil and next(a.touched) == nil and #a.sets == 0 then
+  if #a.entries == 0 and a.saved == nil and next(a.relisted) == nil and next(a.touched) == nil and #a.sets == 0
+    and not a.changed then
     return
   end
   for _, entry in ipairs(a.entries) do
@@ -566,8 +829,13 @@ local function commit(a)
       end
     end
   end
-  put(a, 'state', string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s %s', a.seq, a.available, a.held, a.debt,
-    a.open, #a.entries > 0 and a.now or a.seen, a.due, a.limited, a.ranks, a.last))
+  local share = a.share
+  if share ~= nil and share.member ~= nil then
+    put(a, 'm:' .. share.member, string.format('%s %.0f %s', share.own, share.used, a.cap))
+  end
+  put(a, 'state', string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s %.0f %s %s %s %s %s', a.seq, a.available,
+    a.held, a.debt, a.open, #a.entries > 0 and a.now or a.seen, a.due, a.limited, a.ranks, a.turn, a.version, a.plan,
+    a.cap, a.frozen, a.last))
   -- In pieces: `unpack` takes some thousands of values at most.
   for first = 1, #a.sets, 1000 do
     redis.call('HSET', a.key, unpack(a.sets, first, math.min(first + 999, #a.sets)))

@@ -1,22 +1,39 @@
--- Create an account, or change the settings of one that exists.
+-- Create an account, or change its zone.
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
---   ARGV     1 account_id  2 clock  3 zone ('' is UTC, or no change)
---   reply    { outcome, seq, available, held, debt, now_ms, zone, created_ms }
---   outcome  created | updated
+--   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 zone ('' is UTC, or no change)
+--   reply    { outcome, seq, available, held, debt, now_ms, zone, created_ms, frozen, schedule, denied }
+--            turn_due: { outcome, now_ms, schedule }
+--   outcome  turn_due | created | account
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local account_id, clock, zone = unpack(ARGV, 1, 3)
+local account_id, clock, ranks, turn, zone = unpack(ARGV, 1, 5)
 
 -- Decide. Nothing is written but by `answer`.
-local a = open_account(account, deadlines, ledger, closed, account_id, clock, '')
-if a == nil then
+local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'profile')
+if refusal and refusal[1] == 'account_not_found' then
   a = new_account(account, deadlines, ledger, closed, account_id, clock)
+  if not fits(a, turn) then
+    return turn_due(a)
+  end
   zone = zone == '' and 'UTC' or zone
   put(a, 'profile', zone .. ' ' .. text(a.now))
-  return answer(a, 'created', zone, text(a.now))
+  a.ranks = ranks
+  apply_turn(a, turn)
+  return answer(a, 'created', zone, text(a.now), a.frozen, a.schedule, '')
 end
+if refusal then
+  return refusal
+end
+local denied = redis.call('HGET', account, 'denied') or ''
 local zone_before, created_ms = string.match(a.found, '^(%S+) (%d+)$')
 if zone == '' or zone == zone_before then
-  return answer(a, 'updated', zone_before, created_ms)
+  return answer(a, 'account', zone_before, created_ms, a.frozen, schedule_of(a), denied)
+end
+if a.schedule == nil then
+  -- Nothing was due: the turn that was sent, if any, is for the zone.
+  if not fits(a, turn) then
+    return turn_due(a)
+  end
+  apply_turn(a, turn)
 end
 put(a, 'profile', zone .. ' ' .. created_ms)
-return answer(a, 'updated', zone, created_ms)
+return answer(a, 'account', zone, created_ms, a.frozen, a.schedule, denied)

@@ -1,20 +1,20 @@
 -- Give back what an open hold has set aside, or up to what a settled hold has taken.
 --   flags    allow-oom
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
---   ARGV     1 account_id  2 clock  3 ranks  4 hold_id  5 on_failed  6 compensation_ms  7 fingerprint
---            8 operation_id ('' is the one full refund)  9 amount ('' is all)  10 policy (for ended rows)
+--   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 hold_id  6 on_failed  7 compensation_ms  8 fingerprint
+--            9 operation_id ('' is the one full refund)  10 amount ('' is all)  11 policy (for ended rows)
 --   reply    { outcome, seq, available, held, debt, now_ms, refunded, hold, replayed }
 --            hold_refunded: { outcome, …, charged, refunded }; refund_exceeds_charge: { outcome, …, refundable }
---   outcome  account_not_found | hold_not_found | id_reused | hold_open | hold_refunded | too_many_operations
---            | refund_exceeds_charge | amount_overflow | refunded
+--   outcome  account_not_found | turn_due | hold_not_found | id_reused | hold_open | hold_refunded
+--            | too_many_operations | refund_exceeds_charge | amount_overflow | refunded
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local account_id, clock, ranks, hold_id, on_failed, compensation_ms, fingerprint = unpack(ARGV, 1, 7)
-local operation_id, amount, policy = unpack(ARGV, 8, 10)
+local account_id, clock, ranks, turn, hold_id, on_failed, compensation_ms, fingerprint = unpack(ARGV, 1, 8)
+local operation_id, amount, policy = unpack(ARGV, 9, 11)
 
 -- Decide. Nothing is written but by `answer`.
-local a = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, hold_id)
-if a == nil then
-  return { 'account_not_found' }
+local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'h:' .. hold_id)
+if refusal then
+  return refusal
 end
 local hold = find_hold(a, hold_id)
 if hold == nil then
@@ -65,6 +65,7 @@ else
   owed = overdrawn - paid + give_back(a, hold, 's', n - overdrawn, policy)
 end
 compensate(a, owed, tonumber(compensation_ms))
+count_member(a, hold, -n)
 record(a, 'refund', hold, operation_id, -paid)
 add_operation(hold, operation_id, 'r', fingerprint, n, 0, 0, '0')
 save_hold(a, hold)

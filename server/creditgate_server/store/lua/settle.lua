@@ -1,20 +1,21 @@
 -- Take what was delivered and return the rest.
 --   flags    allow-oom
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
---   ARGV     1 account_id  2 clock  3 ranks  4 hold_id  5 on_failed  6 compensation_ms  7 fingerprint
---            8 operation_id ('' is the one final settle)  9 amount ('' is none)  10 quantity ('' is none)  11 partial
+--   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 hold_id  6 on_failed  7 compensation_ms  8 fingerprint
+--            9 operation_id ('' is the one final settle)  10 amount ('' is none)  11 quantity ('' is none)
+--            12 partial
 --   reply    { outcome, seq, available, held, debt, now_ms, charged, shortfall, returned, late, hold, replayed }
 --            of a hold that has ended: { outcome, …, charged, refunded }; amount_exceeds_hold: { outcome, …, held }
---   outcome  account_not_found | hold_not_found | id_reused | hold_settled | hold_refunded | hold_expired
+--   outcome  account_not_found | turn_due | hold_not_found | id_reused | hold_settled | hold_refunded | hold_expired
 --            | too_many_operations | amount_overflow | amount_exceeds_hold | settled
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local account_id, clock, ranks, hold_id, on_failed, compensation_ms, fingerprint = unpack(ARGV, 1, 7)
-local operation_id, amount, quantity, partial = unpack(ARGV, 8, 11)
+local account_id, clock, ranks, turn, hold_id, on_failed, compensation_ms, fingerprint = unpack(ARGV, 1, 8)
+local operation_id, amount, quantity, partial = unpack(ARGV, 9, 12)
 
 -- Decide. Nothing is written but by `answer`.
-local a = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, hold_id)
-if a == nil then
-  return { 'account_not_found' }
+local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'h:' .. hold_id)
+if refusal then
+  return refusal
 end
 local hold = find_hold(a, hold_id)
 if hold == nil then
@@ -64,6 +65,7 @@ end
 -- What follows must succeed.
 charge_held(a, hold, from_hold)
 take(a, hold, picks, 's')
+count_member(a, hold, drawn + overdrawn)
 a.debt = a.debt + overdrawn
 hold.overdrawn = hold.overdrawn + overdrawn
 local shortfall = delivered - charged
@@ -75,6 +77,7 @@ local returned = 0
 if partial == '0' then
   returned = late and 0 or held - from_hold
   compensate(a, give_back(a, hold, 'h', returned, on_failed), tonumber(compensation_ms))
+  count_member(a, hold, -returned)
   end_hold(a, hold, 'S')
 end
 record(a, 'settle', hold, operation_id, overdrawn)
