@@ -88,7 +88,7 @@ class RedisLedger:
                 answers.append(_fault(verb, error))
             except Fault as fault:
                 answers.append(fault)
-            except Exception:
+            except Exception:  # noqa: BLE001 - told as a defect
                 # The others have been applied, and shall be answered.
                 answers.append(defect(f"the reply of {verb.script.name} cannot be read"))
         return answers
