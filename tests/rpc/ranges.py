@@ -17,7 +17,22 @@ QUANTITY_MAX = 1_000_000_000
 DAY_S = 86_400
 
 LONGEST = "x" * 128
-NO_IDS = ("x" * 129, "{a}", "a\nb", "a/b", "a b", "a\0b", "a*b", "a,b", "a=b", "a;b", "ä", "٣", "/")
+NO_IDS = (
+    "x" * 129,
+    "{a}",
+    "a\nb",
+    "a\n",
+    "a/b",
+    "a b",
+    "a\0b",
+    "a*b",
+    "a,b",
+    "a=b",
+    "a;b",
+    "ä",
+    "٣",
+    "/",
+)
 # Words that mean something to stores, scripts and shells, and are ids like any other.
 ODD_IDS = (
     LONGEST,

@@ -1,6 +1,6 @@
 """The ledger on Redis or Valkey: one command is one script, one round trip, one atomic step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from creditgate_server.core import schedule
@@ -105,6 +105,9 @@ class RedisLedger:
                 answers.append(_fault(verb, error))
             except Fault as fault:
                 answers.append(fault)
+            except Exception:  # noqa: BLE001 - told as a defect
+                # The others have been applied, and shall be answered.
+                answers.append(defect(f"the reply of {verb.script.name} cannot be read"))
         return answers
 
     async def expire_due(self, rules: Rules, *, limit: int = 500) -> int:
@@ -117,8 +120,8 @@ class RedisLedger:
             for partition in self._keys.partitions
         ]
         due = []
-        for reply in listed:
-            for member in (await reply)[1:]:
+        for reply in await _all(listed):
+            for member in reply[1:]:
                 account_id, _, hold_id = member.partition("/")
                 due.append(Expire(account_id=account_id, hold_id=hold_id, rules=rules))
         await self.run_all(due)
@@ -139,14 +142,12 @@ class RedisLedger:
             for partition in self._keys.partitions
         ]
         passed, dropped = 0, []
-        for reply in asked:
-            seen, *rows = await reply
+        for seen, *rows in await _all(asked):
             passed += seen
             for account_id, row in zip(rows[::2], rows[1::2], strict=True):
                 account = self._keys.partition_of(account_id).account(account_id)
                 dropped.append(self._link.evaluate(_DROP_ROW, [account], [row]))
-        for done in dropped:
-            await done
+        await _all(dropped)
         return passed
 
     async def close(self) -> None:
@@ -165,6 +166,20 @@ class RedisLedger:
 def all_scripts(verbs: dict[type[Command[Any]], Verb]) -> list[Script]:
     """Every script that a connection loads before it is used."""
     return [_LIST_DUE, _FORGET, _DROP_ROW, *(verb.script for verb in verbs.values())]
+
+
+async def _all(replies: Sequence[Awaitable[Any]]) -> list[Any]:
+    """Wait for every reply; raises the first error only then, so that none is left unasked for."""
+    answers: list[Any] = []
+    errors: list[StoreError] = []
+    for reply in replies:
+        try:
+            answers.append(await reply)
+        except StoreError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return answers
 
 
 async def _identify(link: Link, partitions: int | None) -> Keys:
