@@ -51,9 +51,8 @@ def test_what_is_paid_on_goes_on_and_what_is_not_ends() -> None:
 def test_paying_on_undoes_a_cancellation_and_moves_no_anchor() -> None:
     life = subscribed(RECRAFT, "basic")
     life.at("2026-01-20").do(Cancel())
-    assert life.schedule.ends_ms == ms("2026-02-10")
+    assert life.schedule.lapses_ms == ms("2026-02-10")
     life.do(Subscribe(plan="basic"))
-    assert life.schedule.ends_ms is None
     assert life.at("2026-02-10").live == {"base#1": 1000}
 
 
@@ -133,9 +132,7 @@ def test_an_upgrade_that_restarts_begins_a_period_and_moves_the_anchor() -> None
     life.spend("base#0", 900)
     life.at("2026-01-25").do(ChangePlan(plan="ultimate"))
     assert life.live == {"daily#15": 100, "base#1": 60_000}
-    assert life.ends("base#1") == life.schedule.next_turn_ms or life.ends("base#1") == ms(
-        "2026-02-25"
-    )
+    assert life.ends("base#1") == ms("2026-02-25")
 
 
 def test_a_plan_billed_otherwise_begins_anew_at_once() -> None:
@@ -153,6 +150,14 @@ def test_a_downgrade_waits_for_the_period_s_end_and_can_be_undone() -> None:
     assert life.at("2026-02-10").live == {"base#1": 4000}
     life.do(ChangePlan(plan="basic"))
     assert life.at("2026-03-10").live == {"base#2": 1000}
+
+
+def test_a_change_that_waited_begins_one_period() -> None:
+    life = subscribed(RECRAFT, "pro")
+    life.do(ChangePlan(plan="basic"))
+    life.at("2026-02-10")
+    assert [row for row in life.rows if row.startswith("base")] == ["base#0", "base#1"]
+    assert life.schedule.recurring["base"].given == 1000
 
 
 def test_a_downgrade_now_lowers_what_is_available_and_gives_nothing_twice() -> None:
@@ -205,6 +210,7 @@ def test_a_cancellation_outlives_a_change_and_comes_before_one_of_its_moment() -
     life.do(Cancel())
     assert life.at("2026-02-10").live == {"daily#1": 50}
     assert life.schedule.change is None
+    assert life.schedule.numbers == {"base": 0}  # No period of the other plan began in between.
 
 
 def test_a_cancellation_ends_what_is_paid_and_not_before() -> None:
