@@ -8,11 +8,72 @@ import collections.abc
 import creditgate.v1.resources_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Effect:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EffectEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Effect.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    EFFECT_UNSPECIFIED: _Effect.ValueType  # 0
+    """Never sent."""
+    EFFECT_APPLIED: _Effect.ValueType  # 1
+    """It was applied now, or noted for later."""
+    EFFECT_REPLAYED: _Effect.ValueType  # 2
+    """This reference had been applied before."""
+    EFFECT_SUPERSEDED: _Effect.ValueType  # 3
+    """A newer request about the same subscription came first; nothing changed."""
+
+class Effect(_Effect, metaclass=_EffectEnumTypeWrapper):
+    """What became of a request about a subscription. Requests are told apart by their reference, and put in
+    order by `occurred_at`: one that is older than what was applied last changes nothing.
+    """
+
+EFFECT_UNSPECIFIED: Effect.ValueType  # 0
+"""Never sent."""
+EFFECT_APPLIED: Effect.ValueType  # 1
+"""It was applied now, or noted for later."""
+EFFECT_REPLAYED: Effect.ValueType  # 2
+"""This reference had been applied before."""
+EFFECT_SUPERSEDED: Effect.ValueType  # 3
+"""A newer request about the same subscription came first; nothing changed."""
+global___Effect = Effect
+
+class _When:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _WhenEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_When.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    WHEN_UNSPECIFIED: _When.ValueType  # 0
+    """The default of the method."""
+    WHEN_NOW: _When.ValueType  # 1
+    """At once."""
+    WHEN_PERIOD_END: _When.ValueType  # 2
+    """At the end of the billing period."""
+
+class When(_When, metaclass=_WhenEnumTypeWrapper):
+    """When a change takes effect."""
+
+WHEN_UNSPECIFIED: When.ValueType  # 0
+"""The default of the method."""
+WHEN_NOW: When.ValueType  # 1
+"""At once."""
+WHEN_PERIOD_END: When.ValueType  # 2
+"""At the end of the billing period."""
+global___When = When
 
 @typing.final
 class Account(google.protobuf.message.Message):
@@ -24,10 +85,16 @@ class Account(google.protobuf.message.Message):
     ZONE_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
     TOTALS_FIELD_NUMBER: builtins.int
+    SUBSCRIPTION_FIELD_NUMBER: builtins.int
+    FROZEN_FIELD_NUMBER: builtins.int
+    ADD_ONS_FIELD_NUMBER: builtins.int
+    UPCOMING_FIELD_NUMBER: builtins.int
     account_id: builtins.str
     """The operator's id."""
     zone: builtins.str
     """The IANA time zone by whose days and months its buckets turn."""
+    frozen: builtins.bool
+    """New holds are denied."""
     @property
     def created_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was created."""
@@ -36,6 +103,18 @@ class Account(google.protobuf.message.Message):
     def totals(self) -> creditgate.v1.resources_pb2.Totals:
         """What it has, in total."""
 
+    @property
+    def subscription(self) -> global___Subscription:
+        """Its subscription; the catalog's default plan when it never had another. Unset without plans."""
+
+    @property
+    def add_ons(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AddOn]:
+        """Units of add-ons, as they are in this period."""
+
+    @property
+    def upcoming(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Upcoming]:
+        """What will happen by itself, the soonest first (R89)."""
+
     def __init__(
         self,
         *,
@@ -43,11 +122,877 @@ class Account(google.protobuf.message.Message):
         zone: builtins.str = ...,
         created_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         totals: creditgate.v1.resources_pb2.Totals | None = ...,
+        subscription: global___Subscription | None = ...,
+        frozen: builtins.bool = ...,
+        add_ons: collections.abc.Iterable[global___AddOn] | None = ...,
+        upcoming: collections.abc.Iterable[global___Upcoming] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["created_at", b"created_at", "totals", b"totals"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["account_id", b"account_id", "created_at", b"created_at", "totals", b"totals", "zone", b"zone"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["created_at", b"created_at", "subscription", b"subscription", "totals", b"totals"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id", "add_ons", b"add_ons", "created_at", b"created_at", "frozen", b"frozen", "subscription", b"subscription", "totals", b"totals", "upcoming", b"upcoming", "zone", b"zone"]) -> None: ...
 
 global___Account = Account
+
+@typing.final
+class Subscription(google.protobuf.message.Message):
+    """What an account is subscribed to."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: builtins.int
+    SEATS_FIELD_NUMBER: builtins.int
+    ANCHOR_FIELD_NUMBER: builtins.int
+    PAID_THROUGH_FIELD_NUMBER: builtins.int
+    ENDS_AT_FIELD_NUMBER: builtins.int
+    NEXT_PLAN_ID_FIELD_NUMBER: builtins.int
+    NEXT_SEATS_FIELD_NUMBER: builtins.int
+    CHANGES_AT_FIELD_NUMBER: builtins.int
+    plan_id: builtins.str
+    """A plan of the catalog."""
+    seats: builtins.int
+    """At least 1."""
+    next_plan_id: builtins.str
+    """The plan it changes to, if it was changed for a later moment."""
+    next_seats: builtins.int
+    """The seats it changes to with that."""
+    @property
+    def anchor(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """From when its periods are counted; the purchase (R34)."""
+
+    @property
+    def paid_through(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Until when it is paid; unset means until it is cancelled."""
+
+    @property
+    def ends_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it ends, if it was cancelled for a later moment."""
+
+    @property
+    def changes_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it changes."""
+
+    def __init__(
+        self,
+        *,
+        plan_id: builtins.str = ...,
+        seats: builtins.int = ...,
+        anchor: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        paid_through: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        ends_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        next_plan_id: builtins.str = ...,
+        next_seats: builtins.int = ...,
+        changes_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["anchor", b"anchor", "changes_at", b"changes_at", "ends_at", b"ends_at", "paid_through", b"paid_through"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["anchor", b"anchor", "changes_at", b"changes_at", "ends_at", b"ends_at", "next_plan_id", b"next_plan_id", "next_seats", b"next_seats", "paid_through", b"paid_through", "plan_id", b"plan_id", "seats", b"seats"]) -> None: ...
+
+global___Subscription = Subscription
+
+@typing.final
+class AddOn(google.protobuf.message.Message):
+    """Units of an add-on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADD_ON_ID_FIELD_NUMBER: builtins.int
+    UNITS_FIELD_NUMBER: builtins.int
+    NEXT_UNITS_FIELD_NUMBER: builtins.int
+    add_on_id: builtins.str
+    """An add-on of the catalog."""
+    units: builtins.int
+    """In this period."""
+    next_units: builtins.int
+    """From the next period on."""
+    def __init__(
+        self,
+        *,
+        add_on_id: builtins.str = ...,
+        units: builtins.int = ...,
+        next_units: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["add_on_id", b"add_on_id", "next_units", b"next_units", "units", b"units"]) -> None: ...
+
+global___AddOn = AddOn
+
+@typing.final
+class Upcoming(google.protobuf.message.Message):
+    """Something that will happen by itself."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Event:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _EventEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Upcoming._Event.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        EVENT_UNSPECIFIED: Upcoming._Event.ValueType  # 0
+        """Never sent."""
+        EVENT_RESET: Upcoming._Event.ValueType  # 1
+        """A recurring bucket begins a period; what is left of it then expires, as the catalog says."""
+        EVENT_BUCKET_END: Upcoming._Event.ValueType  # 2
+        """A bucket ends."""
+        EVENT_PLAN_CHANGE: Upcoming._Event.ValueType  # 3
+        """The plan or its seats change."""
+        EVENT_SUBSCRIPTION_END: Upcoming._Event.ValueType  # 4
+        """The subscription ends."""
+
+    class Event(_Event, metaclass=_EventEnumTypeWrapper):
+        """What."""
+
+    EVENT_UNSPECIFIED: Upcoming.Event.ValueType  # 0
+    """Never sent."""
+    EVENT_RESET: Upcoming.Event.ValueType  # 1
+    """A recurring bucket begins a period; what is left of it then expires, as the catalog says."""
+    EVENT_BUCKET_END: Upcoming.Event.ValueType  # 2
+    """A bucket ends."""
+    EVENT_PLAN_CHANGE: Upcoming.Event.ValueType  # 3
+    """The plan or its seats change."""
+    EVENT_SUBSCRIPTION_END: Upcoming.Event.ValueType  # 4
+    """The subscription ends."""
+
+    AT_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    BUCKET_ID_FIELD_NUMBER: builtins.int
+    PLAN_ID_FIELD_NUMBER: builtins.int
+    AMOUNT_FIELD_NUMBER: builtins.int
+    event: global___Upcoming.Event.ValueType
+    """What."""
+    bucket_id: builtins.str
+    """The bucket, where it is one."""
+    plan_id: builtins.str
+    """The plan, where it is one."""
+    amount: builtins.int
+    """How many credits begin, or end."""
+    @property
+    def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        event: global___Upcoming.Event.ValueType = ...,
+        bucket_id: builtins.str = ...,
+        plan_id: builtins.str = ...,
+        amount: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["at", b"at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["amount", b"amount", "at", b"at", "bucket_id", b"bucket_id", "event", b"event", "plan_id", b"plan_id"]) -> None: ...
+
+global___Upcoming = Upcoming
+
+@typing.final
+class SubscribeRequest(google.protobuf.message.Message):
+    """A subscription to be begun, or to be paid on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class AllowancesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    ACCOUNT_ID_FIELD_NUMBER: builtins.int
+    REFERENCE_FIELD_NUMBER: builtins.int
+    PLAN_ID_FIELD_NUMBER: builtins.int
+    SEATS_FIELD_NUMBER: builtins.int
+    ANCHOR_FIELD_NUMBER: builtins.int
+    PAID_THROUGH_FIELD_NUMBER: builtins.int
+    ALLOWANCES_FIELD_NUMBER: builtins.int
+    OCCURRED_AT_FIELD_NUMBER: builtins.int
+    account_id: builtins.str
+    """The account."""
+    reference: builtins.str
+    """Your unique reference of this event, such as an invoice's id."""
+    plan_id: builtins.str
+    """A plan of the catalog. The plan the account is subscribed to already means that it is paid on."""
+    seats: builtins.int
+    """1 to 1,000,000; 0 means 1."""
+    @property
+    def anchor(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """From when its periods are counted. Unset means now; for a subscription that exists, no change."""
+
+    @property
+    def paid_through(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Until when it is paid; it ends then unless it is paid on. Unset means until it is cancelled."""
+
+    @property
+    def allowances(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Allowances agreed by contract, by the name of the plan's grant; in place of the catalog's (R75 Enterprise)."""
+
+    @property
+    def occurred_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it happened, by the billing system's clock. Unset means now."""
+
+    def __init__(
+        self,
+        *,
+        account_id: builtins.str = ...,
+        reference: builtins.str = ...,
+        plan_id: builtins.str = ...,
+        seats: builtins.int = ...,
+        anchor: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        paid_through: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        allowances: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        occurred_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["anchor", b"anchor", "occurred_at", b"occurred_at", "paid_through", b"paid_through"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id", "allowances", b"allowances", "anchor", b"anchor", "occurred_at", b"occurred_at", "paid_through", b"paid_through", "plan_id", b"plan_id", "reference", b"reference", "seats", b"seats"]) -> None: ...
+
+global___SubscribeRequest = SubscribeRequest
+
+@typing.final
+class SubscribeResponse(google.protobuf.message.Message):
+    """The account after it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EFFECT_FIELD_NUMBER: builtins.int
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    effect: global___Effect.ValueType
+    """What became of the request."""
+    @property
+    def account(self) -> global___Account:
+        """As it stands now."""
+
+    def __init__(
+        self,
+        *,
+        effect: global___Effect.ValueType = ...,
+        account: global___Account | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["account", b"account"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account", b"account", "effect", b"effect"]) -> None: ...
+
+global___SubscribeResponse = SubscribeResponse
+
+@typing.final
+class ChangePlanRequest(google.protobuf.message.Message):
+    """A change of plan or seats."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: builtins.int
+    REFERENCE_FIELD_NUMBER: builtins.int
+    PLAN_ID_FIELD_NUMBER: builtins.int
+    SEATS_FIELD_NUMBER: builtins.int
+    WHEN_FIELD_NUMBER: builtins.int
+    OCCURRED_AT_FIELD_NUMBER: builtins.int
+    account_id: builtins.str
+    """The account."""
+    reference: builtins.str
+    """Your unique reference of this event."""
+    plan_id: builtins.str
+    """A plan of the catalog; empty means the same plan."""
+    seats: builtins.int
+    """0 means as many as now."""
+    when: global___When.ValueType
+    """Default: an upgrade (in the catalog's order of plans) or more seats now, else at the period's end."""
+    @property
+    def occurred_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it happened, by the billing system's clock. Unset means now."""
+
+    def __init__(
+        self,
+        *,
+        account_id: builtins.str = ...,
+        reference: builtins.str = ...,
+        plan_id: builtins.str = ...,
+        seats: builtins.int = ...,
+        when: global___When.ValueType = ...,
+        occurred_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["occurred_at", b"occurred_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id", "occurred_at", b"occurred_at", "plan_id", b"plan_id", "reference", b"reference", "seats", b"seats", "when", b"when"]) -> None: ...
+
+global___ChangePlanRequest = ChangePlanRequest
+
+@typing.final
+class ChangePlanResponse(google.protobuf.message.Message):
+    """The account after it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EFFECT_FIELD_NUMBER: builtins.int
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    effect: global___Effect.ValueType
+    """What became of the request."""
+    @property
+    def account(self) -> global___Account:
+        """As it stands now."""
+
+    def __init__(
+        self,
+        *,
+        effect: global___Effect.ValueType = ...,
+        account: global___Account | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["account", b"account"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account", b"account", "effect", b"effect"]) -> None: ...
+
+global___ChangePlanResponse = ChangePlanResponse
+
+@typing.final
+class CancelSubscriptionRequest(google.protobuf.message.Message):
+    """The end of a subscription."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: builtins.int
+    REFERENCE_FIELD_NUMBER: builtins.int
+    WHEN_FIELD_NUMBER: builtins.int
+    OCCURRED_AT_FIELD_NUMBER: builtins.int
+    account_id: builtins.str
+    """The account."""
+    reference: builtins.str
+    """Your unique reference of this event."""
+    when: global___When.ValueType
+    """Default: at the period's end."""
+    @property
+    def occurred_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it happened, by the billing system's clock. Unset means now."""
+
+    def __init__(
+        self,
+        *,
+        account_id: builtins.str = ...,
+        reference: builtins.str = ...,
+        when: global___When.ValueType = ...,
+        occurred_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["occurred_at", b"occurred_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id", "occurred_at", b"occurred_at", "reference", b"reference", "when", b"when"]) -> None: ...
+
+global___CancelSubscriptionRequest = CancelSubscriptionRequest
+
+@typing.final
+class CancelSubscriptionResponse(google.protobuf.message.Message):
+    """The account after it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EFFECT_FIELD_NUMBER: builtins.int
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    effect: global___Effect.ValueType
+    """What became of the request."""
+    @property
+    def account(self) -> global___Account:
+        """As it stands now."""
+
+    def __init__(
+        self,
+        *,
+        effect: global___Effect.ValueType = ...,
+        account: global___Account | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["account", b"account"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account", b"account", "effect", b"effect"]) -> None: ...
+
+global___CancelSubscriptionResponse = CancelSubscriptionResponse
+
+@typing.final
+class PurchaseTopUpRequest(google.protobuf.message.Message):
+    """A payment for a pack."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: builtins.int
+    PAYMENT_REF_FIELD_NUMBER: builtins.int
+    PACK_AMOUNT_FIELD_NUMBER: builtins.int
+    account_id: builtins.str
+    """The account that receives."""
+    payment_ref: builtins.str
+    """The payment's id; it becomes the bucket's id, and grants once however often it arrives."""
+    pack_amount: builtins.int
+    """A pack of the catalog, in units."""
+    def __init__(
+        self,
+        *,
+        account_id: builtins.str = ...,
+        payment_ref: builtins.str = ...,
+        pack_amount: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id", "pack_amount", b"pack_amount", "payment_ref", b"payment_ref"]) -> None: ...
+
+global___PurchaseTopUpRequest = PurchaseTopUpRequest
+
+@typing.final
+class PurchaseTopUpResponse(google.protobuf.message.Message):
+    """The bucket after the purchase, or why it may not be bought."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: builtins.int
+    DENIAL_REASON_FIELD_NUMBER: builtins.int
+    REMEDIES_FIELD_NUMBER: builtins.int
+    BUCKET_FIELD_NUMBER: builtins.int
+    REPLAYED_FIELD_NUMBER: builtins.int
+    TOTALS_FIELD_NUMBER: builtins.int
+    decision: creditgate.v1.resources_pb2.Decision.ValueType
+    """DENIED: the purchase rule does not let this account buy (R21, R37): give the money back."""
+    denial_reason: creditgate.v1.resources_pb2.DenialReason.ValueType
+    """PLAN_REQUIRED."""
+    replayed: builtins.bool
+    """This payment had been granted before."""
+    @property
+    def remedies(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[creditgate.v1.resources_pb2.Remedy]:
+        """What would help."""
+
+    @property
+    def bucket(self) -> creditgate.v1.resources_pb2.Bucket:
+        """As it stands now; a debt may have taken some of it at once."""
+
+    @property
+    def totals(self) -> creditgate.v1.resources_pb2.Totals:
+        """The account in total."""
+
+    def __init__(
+        self,
+        *,
+        decision: creditgate.v1.resources_pb2.Decision.ValueType = ...,
+        denial_reason: creditgate.v1.resources_pb2.DenialReason.ValueType = ...,
+        remedies: collections.abc.Iterable[creditgate.v1.resources_pb2.Remedy] | None = ...,
+        bucket: creditgate.v1.resources_pb2.Bucket | None = ...,
+        replayed: builtins.bool = ...,
+        totals: creditgate.v1.resources_pb2.Totals | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["bucket", b"bucket", "totals", b"totals"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "decision", b"decision", "denial_reason", b"denial_reason", "remedies", b"remedies", "replayed", b"replayed", "totals", b"totals"]) -> None: ...
+
+global___PurchaseTopUpResponse = PurchaseTopUpResponse
+
+@typing.final
+class SetAddOnsRequest(google.protobuf.message.Message):
+    """How many units of an add-on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: builtins.int
+    REFERENCE_FIELD_NUMBER: builtins.int
+    ADD_ON_ID_FIELD_NUMBER: builtins.int
+    UNITS_FIELD_NUMBER: builtins.int
+    OCCURRED_AT_FIELD_NUMBER: builtins.int
+    account_id: builtins.str
+    """The account."""
+    reference: builtins.str
+    """Your unique reference of this event."""
+    add_on_id: builtins.str
+    """An add-on of the catalog that fits the plan (R81)."""
+    units: builtins.int
+    """In all, 0 to 1,000,000. More are granted now (R84); fewer count from the next period (R86)."""
+    @property
+    def occurred_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it happened, by the billing system's clock. Unset means now."""
+
+    def __init__(
+        self,
+        *,
+        account_id: builtins.str = ...,
+        reference: builtins.str = ...,
+        add_on_id: builtins.str = ...,
+        units: builtins.int = ...,
+        occurred_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["occurred_at", b"occurred_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id", "add_on_id", b"add_on_id", "occurred_at", b"occurred_at", "reference", b"reference", "units", b"units"]) -> None: ...
+
+global___SetAddOnsRequest = SetAddOnsRequest
+
+@typing.final
+class SetAddOnsResponse(google.protobuf.message.Message):
+    """The account after it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EFFECT_FIELD_NUMBER: builtins.int
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    effect: global___Effect.ValueType
+    """What became of the request."""
+    @property
+    def account(self) -> global___Account:
+        """As it stands now."""
+
+    def __init__(
+        self,
+        *,
+        effect: global___Effect.ValueType = ...,
+        account: global___Account | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["account", b"account"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account", b"account", "effect", b"effect"]) -> None: ...
+
+global___SetAddOnsResponse = SetAddOnsResponse
+
+@typing.final
+class SetMemberLimitRequest(google.protobuf.message.Message):
+    """A limit on members."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: builtins.int
+    MEMBER_ID_FIELD_NUMBER: builtins.int
+    AMOUNT_FIELD_NUMBER: builtins.int
+    account_id: builtins.str
+    """The account."""
+    member_id: builtins.str
+    """The member; empty means each member that has no limit of its own."""
+    amount: builtins.int
+    """Held and spent credits in one period of the plan, 0 to 2^53 - 1. Unset means no limit."""
+    def __init__(
+        self,
+        *,
+        account_id: builtins.str = ...,
+        member_id: builtins.str = ...,
+        amount: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_amount", b"_amount", "amount", b"amount"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_amount", b"_amount", "account_id", b"account_id", "amount", b"amount", "member_id", b"member_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_amount", b"_amount"]) -> typing.Literal["amount"] | None: ...
+
+global___SetMemberLimitRequest = SetMemberLimitRequest
+
+@typing.final
+class SetMemberLimitResponse(google.protobuf.message.Message):
+    """The limit after it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USED_FIELD_NUMBER: builtins.int
+    used: builtins.int
+    """What the member has held and spent in this period; 0 for the limit of each member."""
+    def __init__(
+        self,
+        *,
+        used: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["used", b"used"]) -> None: ...
+
+global___SetMemberLimitResponse = SetMemberLimitResponse
+
+@typing.final
+class FreezeRequest(google.protobuf.message.Message):
+    """Names an account."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: builtins.int
+    account_id: builtins.str
+    """The account."""
+    def __init__(
+        self,
+        *,
+        account_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id"]) -> None: ...
+
+global___FreezeRequest = FreezeRequest
+
+@typing.final
+class FreezeResponse(google.protobuf.message.Message):
+    """The account after it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    @property
+    def account(self) -> global___Account:
+        """As it stands now."""
+
+    def __init__(
+        self,
+        *,
+        account: global___Account | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["account", b"account"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account", b"account"]) -> None: ...
+
+global___FreezeResponse = FreezeResponse
+
+@typing.final
+class UnfreezeRequest(google.protobuf.message.Message):
+    """Names an account."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: builtins.int
+    account_id: builtins.str
+    """The account."""
+    def __init__(
+        self,
+        *,
+        account_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id"]) -> None: ...
+
+global___UnfreezeRequest = UnfreezeRequest
+
+@typing.final
+class UnfreezeResponse(google.protobuf.message.Message):
+    """The account after it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    @property
+    def account(self) -> global___Account:
+        """As it stands now."""
+
+    def __init__(
+        self,
+        *,
+        account: global___Account | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["account", b"account"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account", b"account"]) -> None: ...
+
+global___UnfreezeResponse = UnfreezeResponse
+
+@typing.final
+class GetUsageRequest(google.protobuf.message.Message):
+    """Asks what was charged (R48)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: builtins.int
+    FROM_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    ACTION_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    account_id: builtins.str
+    """The account."""
+    action: builtins.str
+    """Only this action; empty means all."""
+    model: builtins.str
+    """Only this model; empty means all."""
+    @property
+    def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Before this moment. Unset means now."""
+
+    def __init__(
+        self,
+        *,
+        account_id: builtins.str = ...,
+        until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        action: builtins.str = ...,
+        model: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["from", b"from", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id", "action", b"action", "from", b"from", "model", b"model", "until", b"until"]) -> None: ...
+
+global___GetUsageRequest = GetUsageRequest
+
+@typing.final
+class GetUsageResponse(google.protobuf.message.Message):
+    """What was charged."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Line(google.protobuf.message.Message):
+        """What one action with one model was charged on one day of the account's zone."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        DAY_FIELD_NUMBER: builtins.int
+        ACTION_FIELD_NUMBER: builtins.int
+        MODEL_FIELD_NUMBER: builtins.int
+        JOBS_FIELD_NUMBER: builtins.int
+        CHARGED_FIELD_NUMBER: builtins.int
+        REFUNDED_FIELD_NUMBER: builtins.int
+        day: builtins.str
+        """The day, such as "2026-02-28"."""
+        action: builtins.str
+        """The action."""
+        model: builtins.str
+        """The model; empty if none was said."""
+        jobs: builtins.int
+        """Settles and charges."""
+        charged: builtins.int
+        """Taken, overdraft included."""
+        refunded: builtins.int
+        """Given back of it, on that day."""
+        def __init__(
+            self,
+            *,
+            day: builtins.str = ...,
+            action: builtins.str = ...,
+            model: builtins.str = ...,
+            jobs: builtins.int = ...,
+            charged: builtins.int = ...,
+            refunded: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["action", b"action", "charged", b"charged", "day", b"day", "jobs", b"jobs", "model", b"model", "refunded", b"refunded"]) -> None: ...
+
+    LINES_FIELD_NUMBER: builtins.int
+    CHARGED_FIELD_NUMBER: builtins.int
+    REFUNDED_FIELD_NUMBER: builtins.int
+    charged: builtins.int
+    """Sum of `charged`."""
+    refunded: builtins.int
+    """Sum of `refunded`."""
+    @property
+    def lines(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___GetUsageResponse.Line]:
+        """By day, then action, then model."""
+
+    def __init__(
+        self,
+        *,
+        lines: collections.abc.Iterable[global___GetUsageResponse.Line] | None = ...,
+        charged: builtins.int = ...,
+        refunded: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["charged", b"charged", "lines", b"lines", "refunded", b"refunded"]) -> None: ...
+
+global___GetUsageResponse = GetUsageResponse
+
+@typing.final
+class ForecastRequest(google.protobuf.message.Message):
+    """What is planned for a month (R41)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Planned(google.protobuf.message.Message):
+        """A sort of job and how often it is run."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        JOB_FIELD_NUMBER: builtins.int
+        TIMES_FIELD_NUMBER: builtins.int
+        times: builtins.int
+        """How often in a month; 1 to 1,000,000."""
+        @property
+        def job(self) -> creditgate.v1.resources_pb2.Job:
+            """What is run each time."""
+
+        def __init__(
+            self,
+            *,
+            job: creditgate.v1.resources_pb2.Job | None = ...,
+            times: builtins.int = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["job", b"job", "times", b"times"]) -> None: ...
+
+    PLANNED_FIELD_NUMBER: builtins.int
+    BUFFER_PERCENT_FIELD_NUMBER: builtins.int
+    buffer_percent: builtins.int
+    """Added for variants and reruns, in percent: 0 to 100. Unset means 25, the middle of R42."""
+    @property
+    def planned(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ForecastRequest.Planned]:
+        """At most 100."""
+
+    def __init__(
+        self,
+        *,
+        planned: collections.abc.Iterable[global___ForecastRequest.Planned] | None = ...,
+        buffer_percent: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_buffer_percent", b"_buffer_percent", "buffer_percent", b"buffer_percent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_buffer_percent", b"_buffer_percent", "buffer_percent", b"buffer_percent", "planned", b"planned"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_buffer_percent", b"_buffer_percent"]) -> typing.Literal["buffer_percent"] | None: ...
+
+global___ForecastRequest = ForecastRequest
+
+@typing.final
+class ForecastResponse(google.protobuf.message.Message):
+    """What it would cost."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AMOUNT_FIELD_NUMBER: builtins.int
+    BUFFER_FIELD_NUMBER: builtins.int
+    PRICES_FIELD_NUMBER: builtins.int
+    PLAN_IDS_FIELD_NUMBER: builtins.int
+    CATALOG_VERSION_FIELD_NUMBER: builtins.int
+    amount: builtins.int
+    """Sum of the jobs, without the buffer."""
+    buffer: builtins.int
+    """The buffer, rounded up."""
+    catalog_version: builtins.str
+    """The catalog that priced it."""
+    @property
+    def prices(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The price of each planned job once, in the order of the request; unpriced ones fail the request."""
+
+    @property
+    def plan_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Plans whose monthly allowance covers both, in the catalog's order."""
+
+    def __init__(
+        self,
+        *,
+        amount: builtins.int = ...,
+        buffer: builtins.int = ...,
+        prices: collections.abc.Iterable[builtins.int] | None = ...,
+        plan_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        catalog_version: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["amount", b"amount", "buffer", b"buffer", "catalog_version", b"catalog_version", "plan_ids", b"plan_ids", "prices", b"prices"]) -> None: ...
+
+global___ForecastResponse = ForecastResponse
+
+@typing.final
+class ExplainRequest(google.protobuf.message.Message):
+    """Asks why (R49)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: builtins.int
+    account_id: builtins.str
+    """The account."""
+    def __init__(
+        self,
+        *,
+        account_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id"]) -> None: ...
+
+global___ExplainRequest = ExplainRequest
+
+@typing.final
+class ExplainResponse(google.protobuf.message.Message):
+    """Why."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BALANCE_FIELD_NUMBER: builtins.int
+    DENIAL_FIELD_NUMBER: builtins.int
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    @property
+    def balance(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Sentences in order: plan, each bucket with how it came to what it holds, open holds, limits."""
+
+    @property
+    def denial(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Sentences about the last request that was denied; empty if none was, or something was approved since."""
+
+    @property
+    def account(self) -> global___Account:
+        """The account, for those who answer support requests."""
+
+    def __init__(
+        self,
+        *,
+        balance: collections.abc.Iterable[builtins.str] | None = ...,
+        denial: collections.abc.Iterable[builtins.str] | None = ...,
+        account: global___Account | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["account", b"account"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account", b"account", "balance", b"balance", "denial", b"denial"]) -> None: ...
+
+global___ExplainResponse = ExplainResponse
 
 @typing.final
 class PutAccountRequest(google.protobuf.message.Message):

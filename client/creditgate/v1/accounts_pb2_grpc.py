@@ -62,6 +62,61 @@ class AccountsStub(object):
                 request_serializer=creditgate_dot_v1_dot_accounts__pb2.ListLedgerRequest.SerializeToString,
                 response_deserializer=creditgate_dot_v1_dot_accounts__pb2.ListLedgerResponse.FromString,
                 _registered_method=True)
+        self.Subscribe = channel.unary_unary(
+                '/creditgate.v1.Accounts/Subscribe',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.SubscribeRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.SubscribeResponse.FromString,
+                _registered_method=True)
+        self.ChangePlan = channel.unary_unary(
+                '/creditgate.v1.Accounts/ChangePlan',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.ChangePlanRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.ChangePlanResponse.FromString,
+                _registered_method=True)
+        self.CancelSubscription = channel.unary_unary(
+                '/creditgate.v1.Accounts/CancelSubscription',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.CancelSubscriptionRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.CancelSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.PurchaseTopUp = channel.unary_unary(
+                '/creditgate.v1.Accounts/PurchaseTopUp',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.PurchaseTopUpRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.PurchaseTopUpResponse.FromString,
+                _registered_method=True)
+        self.SetAddOns = channel.unary_unary(
+                '/creditgate.v1.Accounts/SetAddOns',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.SetAddOnsRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.SetAddOnsResponse.FromString,
+                _registered_method=True)
+        self.SetMemberLimit = channel.unary_unary(
+                '/creditgate.v1.Accounts/SetMemberLimit',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.SetMemberLimitRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.SetMemberLimitResponse.FromString,
+                _registered_method=True)
+        self.Freeze = channel.unary_unary(
+                '/creditgate.v1.Accounts/Freeze',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.FreezeRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.FreezeResponse.FromString,
+                _registered_method=True)
+        self.Unfreeze = channel.unary_unary(
+                '/creditgate.v1.Accounts/Unfreeze',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.UnfreezeRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.UnfreezeResponse.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/creditgate.v1.Accounts/GetUsage',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
+        self.Forecast = channel.unary_unary(
+                '/creditgate.v1.Accounts/Forecast',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.ForecastRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.ForecastResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/creditgate.v1.Accounts/Explain',
+                request_serializer=creditgate_dot_v1_dot_accounts__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_accounts__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class AccountsServicer(object):
@@ -105,6 +160,83 @@ class AccountsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Subscribe(self, request, context):
+        """Puts an account on a plan, or moves what an existing subscription is paid through.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangePlan(self, request, context):
+        """Changes the plan or the seats of a subscription.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSubscription(self, request, context):
+        """Ends a subscription, at the end of its period or now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurchaseTopUp(self, request, context):
+        """Sells a pack of the catalog, if its purchase rule lets the account buy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAddOns(self, request, context):
+        """Sets how many units of an add-on a subscription has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMemberLimit(self, request, context):
+        """Limits what a member, or each member, may draw from the shared pool in a period.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Freeze(self, request, context):
+        """Denies new holds until Unfreeze. Open holds finish, buckets live on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unfreeze(self, request, context):
+        """Allows new holds again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """Adds up what was charged, by day, action and model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Forecast(self, request, context):
+        """Estimates what a month of jobs costs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Tells in order why a balance is what it is, and why the last request was denied.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -132,6 +264,61 @@ def add_AccountsServicer_to_server(servicer, server):
                     servicer.ListLedger,
                     request_deserializer=creditgate_dot_v1_dot_accounts__pb2.ListLedgerRequest.FromString,
                     response_serializer=creditgate_dot_v1_dot_accounts__pb2.ListLedgerResponse.SerializeToString,
+            ),
+            'Subscribe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Subscribe,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.SubscribeRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.SubscribeResponse.SerializeToString,
+            ),
+            'ChangePlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePlan,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.ChangePlanRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.ChangePlanResponse.SerializeToString,
+            ),
+            'CancelSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSubscription,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.CancelSubscriptionRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.CancelSubscriptionResponse.SerializeToString,
+            ),
+            'PurchaseTopUp': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurchaseTopUp,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.PurchaseTopUpRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.PurchaseTopUpResponse.SerializeToString,
+            ),
+            'SetAddOns': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAddOns,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.SetAddOnsRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.SetAddOnsResponse.SerializeToString,
+            ),
+            'SetMemberLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetMemberLimit,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.SetMemberLimitRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.SetMemberLimitResponse.SerializeToString,
+            ),
+            'Freeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.Freeze,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.FreezeRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.FreezeResponse.SerializeToString,
+            ),
+            'Unfreeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unfreeze,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.UnfreezeRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.UnfreezeResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.GetUsageRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'Forecast': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forecast,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.ForecastRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.ForecastResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=creditgate_dot_v1_dot_accounts__pb2.ExplainRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_accounts__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -272,6 +459,303 @@ class Accounts(object):
             '/creditgate.v1.Accounts/ListLedger',
             creditgate_dot_v1_dot_accounts__pb2.ListLedgerRequest.SerializeToString,
             creditgate_dot_v1_dot_accounts__pb2.ListLedgerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Subscribe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/Subscribe',
+            creditgate_dot_v1_dot_accounts__pb2.SubscribeRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.SubscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangePlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/ChangePlan',
+            creditgate_dot_v1_dot_accounts__pb2.ChangePlanRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.ChangePlanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/CancelSubscription',
+            creditgate_dot_v1_dot_accounts__pb2.CancelSubscriptionRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.CancelSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurchaseTopUp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/PurchaseTopUp',
+            creditgate_dot_v1_dot_accounts__pb2.PurchaseTopUpRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.PurchaseTopUpResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAddOns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/SetAddOns',
+            creditgate_dot_v1_dot_accounts__pb2.SetAddOnsRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.SetAddOnsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMemberLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/SetMemberLimit',
+            creditgate_dot_v1_dot_accounts__pb2.SetMemberLimitRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.SetMemberLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Freeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/Freeze',
+            creditgate_dot_v1_dot_accounts__pb2.FreezeRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.FreezeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unfreeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/Unfreeze',
+            creditgate_dot_v1_dot_accounts__pb2.UnfreezeRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.UnfreezeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/GetUsage',
+            creditgate_dot_v1_dot_accounts__pb2.GetUsageRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forecast(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/Forecast',
+            creditgate_dot_v1_dot_accounts__pb2.ForecastRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.ForecastResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Accounts/Explain',
+            creditgate_dot_v1_dot_accounts__pb2.ExplainRequest.SerializeToString,
+            creditgate_dot_v1_dot_accounts__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

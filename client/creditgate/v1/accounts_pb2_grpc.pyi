@@ -54,6 +54,72 @@ class AccountsStub:
     ]
     """Lists the changes of an account, the latest first."""
 
+    Subscribe: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.SubscribeRequest,
+        creditgate.v1.accounts_pb2.SubscribeResponse,
+    ]
+    """Puts an account on a plan, or moves what an existing subscription is paid through."""
+
+    ChangePlan: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.ChangePlanRequest,
+        creditgate.v1.accounts_pb2.ChangePlanResponse,
+    ]
+    """Changes the plan or the seats of a subscription."""
+
+    CancelSubscription: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.CancelSubscriptionRequest,
+        creditgate.v1.accounts_pb2.CancelSubscriptionResponse,
+    ]
+    """Ends a subscription, at the end of its period or now."""
+
+    PurchaseTopUp: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.PurchaseTopUpRequest,
+        creditgate.v1.accounts_pb2.PurchaseTopUpResponse,
+    ]
+    """Sells a pack of the catalog, if its purchase rule lets the account buy."""
+
+    SetAddOns: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.SetAddOnsRequest,
+        creditgate.v1.accounts_pb2.SetAddOnsResponse,
+    ]
+    """Sets how many units of an add-on a subscription has."""
+
+    SetMemberLimit: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.SetMemberLimitRequest,
+        creditgate.v1.accounts_pb2.SetMemberLimitResponse,
+    ]
+    """Limits what a member, or each member, may draw from the shared pool in a period."""
+
+    Freeze: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.FreezeRequest,
+        creditgate.v1.accounts_pb2.FreezeResponse,
+    ]
+    """Denies new holds until Unfreeze. Open holds finish, buckets live on."""
+
+    Unfreeze: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.UnfreezeRequest,
+        creditgate.v1.accounts_pb2.UnfreezeResponse,
+    ]
+    """Allows new holds again."""
+
+    GetUsage: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.GetUsageRequest,
+        creditgate.v1.accounts_pb2.GetUsageResponse,
+    ]
+    """Adds up what was charged, by day, action and model."""
+
+    Forecast: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.ForecastRequest,
+        creditgate.v1.accounts_pb2.ForecastResponse,
+    ]
+    """Estimates what a month of jobs costs."""
+
+    Explain: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.ExplainRequest,
+        creditgate.v1.accounts_pb2.ExplainResponse,
+    ]
+    """Tells in order why a balance is what it is, and why the last request was denied."""
+
 class AccountsAsyncStub:
     """Keeps accounts and fills their buckets; for billing systems.
 
@@ -89,6 +155,72 @@ class AccountsAsyncStub:
         creditgate.v1.accounts_pb2.ListLedgerResponse,
     ]
     """Lists the changes of an account, the latest first."""
+
+    Subscribe: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.SubscribeRequest,
+        creditgate.v1.accounts_pb2.SubscribeResponse,
+    ]
+    """Puts an account on a plan, or moves what an existing subscription is paid through."""
+
+    ChangePlan: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.ChangePlanRequest,
+        creditgate.v1.accounts_pb2.ChangePlanResponse,
+    ]
+    """Changes the plan or the seats of a subscription."""
+
+    CancelSubscription: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.CancelSubscriptionRequest,
+        creditgate.v1.accounts_pb2.CancelSubscriptionResponse,
+    ]
+    """Ends a subscription, at the end of its period or now."""
+
+    PurchaseTopUp: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.PurchaseTopUpRequest,
+        creditgate.v1.accounts_pb2.PurchaseTopUpResponse,
+    ]
+    """Sells a pack of the catalog, if its purchase rule lets the account buy."""
+
+    SetAddOns: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.SetAddOnsRequest,
+        creditgate.v1.accounts_pb2.SetAddOnsResponse,
+    ]
+    """Sets how many units of an add-on a subscription has."""
+
+    SetMemberLimit: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.SetMemberLimitRequest,
+        creditgate.v1.accounts_pb2.SetMemberLimitResponse,
+    ]
+    """Limits what a member, or each member, may draw from the shared pool in a period."""
+
+    Freeze: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.FreezeRequest,
+        creditgate.v1.accounts_pb2.FreezeResponse,
+    ]
+    """Denies new holds until Unfreeze. Open holds finish, buckets live on."""
+
+    Unfreeze: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.UnfreezeRequest,
+        creditgate.v1.accounts_pb2.UnfreezeResponse,
+    ]
+    """Allows new holds again."""
+
+    GetUsage: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.GetUsageRequest,
+        creditgate.v1.accounts_pb2.GetUsageResponse,
+    ]
+    """Adds up what was charged, by day, action and model."""
+
+    Forecast: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.ForecastRequest,
+        creditgate.v1.accounts_pb2.ForecastResponse,
+    ]
+    """Estimates what a month of jobs costs."""
+
+    Explain: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.accounts_pb2.ExplainRequest,
+        creditgate.v1.accounts_pb2.ExplainResponse,
+    ]
+    """Tells in order why a balance is what it is, and why the last request was denied."""
 
 class AccountsServicer(metaclass=abc.ABCMeta):
     """Keeps accounts and fills their buckets; for billing systems.
@@ -135,5 +267,93 @@ class AccountsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[creditgate.v1.accounts_pb2.ListLedgerResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.ListLedgerResponse]]:
         """Lists the changes of an account, the latest first."""
+
+    @abc.abstractmethod
+    def Subscribe(
+        self,
+        request: creditgate.v1.accounts_pb2.SubscribeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.SubscribeResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.SubscribeResponse]]:
+        """Puts an account on a plan, or moves what an existing subscription is paid through."""
+
+    @abc.abstractmethod
+    def ChangePlan(
+        self,
+        request: creditgate.v1.accounts_pb2.ChangePlanRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.ChangePlanResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.ChangePlanResponse]]:
+        """Changes the plan or the seats of a subscription."""
+
+    @abc.abstractmethod
+    def CancelSubscription(
+        self,
+        request: creditgate.v1.accounts_pb2.CancelSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.CancelSubscriptionResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.CancelSubscriptionResponse]]:
+        """Ends a subscription, at the end of its period or now."""
+
+    @abc.abstractmethod
+    def PurchaseTopUp(
+        self,
+        request: creditgate.v1.accounts_pb2.PurchaseTopUpRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.PurchaseTopUpResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.PurchaseTopUpResponse]]:
+        """Sells a pack of the catalog, if its purchase rule lets the account buy."""
+
+    @abc.abstractmethod
+    def SetAddOns(
+        self,
+        request: creditgate.v1.accounts_pb2.SetAddOnsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.SetAddOnsResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.SetAddOnsResponse]]:
+        """Sets how many units of an add-on a subscription has."""
+
+    @abc.abstractmethod
+    def SetMemberLimit(
+        self,
+        request: creditgate.v1.accounts_pb2.SetMemberLimitRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.SetMemberLimitResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.SetMemberLimitResponse]]:
+        """Limits what a member, or each member, may draw from the shared pool in a period."""
+
+    @abc.abstractmethod
+    def Freeze(
+        self,
+        request: creditgate.v1.accounts_pb2.FreezeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.FreezeResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.FreezeResponse]]:
+        """Denies new holds until Unfreeze. Open holds finish, buckets live on."""
+
+    @abc.abstractmethod
+    def Unfreeze(
+        self,
+        request: creditgate.v1.accounts_pb2.UnfreezeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.UnfreezeResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.UnfreezeResponse]]:
+        """Allows new holds again."""
+
+    @abc.abstractmethod
+    def GetUsage(
+        self,
+        request: creditgate.v1.accounts_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.GetUsageResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.GetUsageResponse]]:
+        """Adds up what was charged, by day, action and model."""
+
+    @abc.abstractmethod
+    def Forecast(
+        self,
+        request: creditgate.v1.accounts_pb2.ForecastRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.ForecastResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.ForecastResponse]]:
+        """Estimates what a month of jobs costs."""
+
+    @abc.abstractmethod
+    def Explain(
+        self,
+        request: creditgate.v1.accounts_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.accounts_pb2.ExplainResponse, collections.abc.Awaitable[creditgate.v1.accounts_pb2.ExplainResponse]]:
+        """Tells in order why a balance is what it is, and why the last request was denied."""
 
 def add_AccountsServicer_to_server(servicer: AccountsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from creditgate.v1 import resources_pb2 as creditgate_dot_v1_dot_resources__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63reditgate/v1/catalog.proto\x12\rcreditgate.v1\x1a\x1d\x63reditgate/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\"\x13\n\x11GetCatalogRequest\"\x86\x01\n\x12GetCatalogResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65\x63imals\x18\x04 \x01(\x05\x12\"\n\x05kinds\x18\x05 \x03(\x0e\x32\x13.creditgate.v1.Kind\x12\r\n\x05packs\x18\x06 \x03(\x03\"#\n\x11ListPricesRequest\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\"\xe5\x01\n\x0cPricedAction\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12#\n\x05price\x18\x04 \x01(\x0b\x32\x14.creditgate.v1.Price\x12.\n\x08settings\x18\x05 \x03(\x0b\x32\x1c.creditgate.v1.PricedSetting\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07ttl_max\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa0\x01\n\rPricedSetting\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rdefault_value\x18\x02 \x01(\t\x12:\n\x07\x66\x61\x63tors\x18\x03 \x03(\x0b\x32).creditgate.v1.PricedSetting.FactorsEntry\x1a.\n\x0c\x46\x61\x63torsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Z\n\x12ListPricesResponse\x12+\n\x06prices\x18\x01 \x03(\x0b\x32\x1b.creditgate.v1.PricedAction\x12\x17\n\x0f\x63\x61talog_version\x18\x02 \x01(\t2\xaf\x01\n\x07\x43\x61talog\x12Q\n\nGetCatalog\x12 .creditgate.v1.GetCatalogRequest\x1a!.creditgate.v1.GetCatalogResponse\x12Q\n\nListPrices\x12 .creditgate.v1.ListPricesRequest\x1a!.creditgate.v1.ListPricesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63reditgate/v1/catalog.proto\x12\rcreditgate.v1\x1a\x1d\x63reditgate/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\"\x16\n\x14ReloadCatalogRequest\"T\n\x15ReloadCatalogResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10previous_version\x18\x02 \x01(\t\x12\x10\n\x08problems\x18\x03 \x03(\t\"\x83\x01\n\x04Plan\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x14\n\x0csubscription\x18\x03 \x01(\x08\x12-\n\x06grants\x18\x04 \x03(\x0b\x32\x1d.creditgate.v1.RecurringGrant\x12\x16\n\x0eopen_holds_max\x18\x05 \x01(\x03\"r\n\x0eRecurringGrant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.creditgate.v1.Kind\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\r\n\x05\x65very\x18\x04 \x01(\t\x12\x10\n\x08per_seat\x18\x05 \x01(\x08\"\x13\n\x11GetCatalogRequest\"\xaa\x01\n\x12GetCatalogResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65\x63imals\x18\x04 \x01(\x05\x12\"\n\x05kinds\x18\x05 \x03(\x0e\x32\x13.creditgate.v1.Kind\x12\r\n\x05packs\x18\x06 \x03(\x03\x12\"\n\x05plans\x18\x07 \x03(\x0b\x32\x13.creditgate.v1.Plan\"#\n\x11ListPricesRequest\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\"\xe5\x01\n\x0cPricedAction\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12#\n\x05price\x18\x04 \x01(\x0b\x32\x14.creditgate.v1.Price\x12.\n\x08settings\x18\x05 \x03(\x0b\x32\x1c.creditgate.v1.PricedSetting\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07ttl_max\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa0\x01\n\rPricedSetting\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rdefault_value\x18\x02 \x01(\t\x12:\n\x07\x66\x61\x63tors\x18\x03 \x03(\x0b\x32).creditgate.v1.PricedSetting.FactorsEntry\x1a.\n\x0c\x46\x61\x63torsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Z\n\x12ListPricesResponse\x12+\n\x06prices\x18\x01 \x03(\x0b\x32\x1b.creditgate.v1.PricedAction\x12\x17\n\x0f\x63\x61talog_version\x18\x02 \x01(\t2\x8b\x02\n\x07\x43\x61talog\x12Q\n\nGetCatalog\x12 .creditgate.v1.GetCatalogRequest\x1a!.creditgate.v1.GetCatalogResponse\x12Q\n\nListPrices\x12 .creditgate.v1.ListPricesRequest\x1a!.creditgate.v1.ListPricesResponse\x12Z\n\rReloadCatalog\x12#.creditgate.v1.ReloadCatalogRequest\x1a$.creditgate.v1.ReloadCatalogResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +35,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PRICEDSETTING_FACTORSENTRY']._loaded_options = None
   _globals['_PRICEDSETTING_FACTORSENTRY']._serialized_options = b'8\001'
-  _globals['_GETCATALOGREQUEST']._serialized_start=109
-  _globals['_GETCATALOGREQUEST']._serialized_end=128
-  _globals['_GETCATALOGRESPONSE']._serialized_start=131
-  _globals['_GETCATALOGRESPONSE']._serialized_end=265
-  _globals['_LISTPRICESREQUEST']._serialized_start=267
-  _globals['_LISTPRICESREQUEST']._serialized_end=302
-  _globals['_PRICEDACTION']._serialized_start=305
-  _globals['_PRICEDACTION']._serialized_end=534
-  _globals['_PRICEDSETTING']._serialized_start=537
-  _globals['_PRICEDSETTING']._serialized_end=697
-  _globals['_PRICEDSETTING_FACTORSENTRY']._serialized_start=651
-  _globals['_PRICEDSETTING_FACTORSENTRY']._serialized_end=697
-  _globals['_LISTPRICESRESPONSE']._serialized_start=699
-  _globals['_LISTPRICESRESPONSE']._serialized_end=789
-  _globals['_CATALOG']._serialized_start=792
-  _globals['_CATALOG']._serialized_end=967
+  _globals['_RELOADCATALOGREQUEST']._serialized_start=109
+  _globals['_RELOADCATALOGREQUEST']._serialized_end=131
+  _globals['_RELOADCATALOGRESPONSE']._serialized_start=133
+  _globals['_RELOADCATALOGRESPONSE']._serialized_end=217
+  _globals['_PLAN']._serialized_start=220
+  _globals['_PLAN']._serialized_end=351
+  _globals['_RECURRINGGRANT']._serialized_start=353
+  _globals['_RECURRINGGRANT']._serialized_end=467
+  _globals['_GETCATALOGREQUEST']._serialized_start=469
+  _globals['_GETCATALOGREQUEST']._serialized_end=488
+  _globals['_GETCATALOGRESPONSE']._serialized_start=491
+  _globals['_GETCATALOGRESPONSE']._serialized_end=661
+  _globals['_LISTPRICESREQUEST']._serialized_start=663
+  _globals['_LISTPRICESREQUEST']._serialized_end=698
+  _globals['_PRICEDACTION']._serialized_start=701
+  _globals['_PRICEDACTION']._serialized_end=930
+  _globals['_PRICEDSETTING']._serialized_start=933
+  _globals['_PRICEDSETTING']._serialized_end=1093
+  _globals['_PRICEDSETTING_FACTORSENTRY']._serialized_start=1047
+  _globals['_PRICEDSETTING_FACTORSENTRY']._serialized_end=1093
+  _globals['_LISTPRICESRESPONSE']._serialized_start=1095
+  _globals['_LISTPRICESRESPONSE']._serialized_end=1185
+  _globals['_CATALOG']._serialized_start=1188
+  _globals['_CATALOG']._serialized_end=1455
 # @@protoc_insertion_point(module_scope)

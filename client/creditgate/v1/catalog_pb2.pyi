@@ -15,6 +15,116 @@ import typing
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
+class ReloadCatalogRequest(google.protobuf.message.Message):
+    """Asks for the catalog's file to be read again."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ReloadCatalogRequest = ReloadCatalogRequest
+
+@typing.final
+class ReloadCatalogResponse(google.protobuf.message.Message):
+    """What came of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    PREVIOUS_VERSION_FIELD_NUMBER: builtins.int
+    PROBLEMS_FIELD_NUMBER: builtins.int
+    version: builtins.str
+    """The version in force now."""
+    previous_version: builtins.str
+    """The version in force before."""
+    @property
+    def problems(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What is wrong, a line each with file, line and field; then the one before stays in force."""
+
+    def __init__(
+        self,
+        *,
+        version: builtins.str = ...,
+        previous_version: builtins.str = ...,
+        problems: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["previous_version", b"previous_version", "problems", b"problems", "version", b"version"]) -> None: ...
+
+global___ReloadCatalogResponse = ReloadCatalogResponse
+
+@typing.final
+class Plan(google.protobuf.message.Message):
+    """A plan of the catalog."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    SUBSCRIPTION_FIELD_NUMBER: builtins.int
+    GRANTS_FIELD_NUMBER: builtins.int
+    OPEN_HOLDS_MAX_FIELD_NUMBER: builtins.int
+    plan_id: builtins.str
+    """Its id."""
+    title: builtins.str
+    """Its title, for people."""
+    subscription: builtins.bool
+    """Having it is a subscription: top-ups and models may need one."""
+    open_holds_max: builtins.int
+    """How many holds may be open at once; 0 means any number."""
+    @property
+    def grants(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecurringGrant]:
+        """What it grants again and again."""
+
+    def __init__(
+        self,
+        *,
+        plan_id: builtins.str = ...,
+        title: builtins.str = ...,
+        subscription: builtins.bool = ...,
+        grants: collections.abc.Iterable[global___RecurringGrant] | None = ...,
+        open_holds_max: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["grants", b"grants", "open_holds_max", b"open_holds_max", "plan_id", b"plan_id", "subscription", b"subscription", "title", b"title"]) -> None: ...
+
+global___Plan = Plan
+
+@typing.final
+class RecurringGrant(google.protobuf.message.Message):
+    """What a plan grants again and again."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    AMOUNT_FIELD_NUMBER: builtins.int
+    EVERY_FIELD_NUMBER: builtins.int
+    PER_SEAT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name; its buckets carry it."""
+    kind: creditgate.v1.resources_pb2.Kind.ValueType
+    """The kind of its buckets."""
+    amount: builtins.int
+    """How much in a period."""
+    every: builtins.str
+    """How often, such as "day" or "month"."""
+    per_seat: builtins.bool
+    """The amount is for each seat."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        kind: creditgate.v1.resources_pb2.Kind.ValueType = ...,
+        amount: builtins.int = ...,
+        every: builtins.str = ...,
+        per_seat: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["amount", b"amount", "every", b"every", "kind", b"kind", "name", b"name", "per_seat", b"per_seat"]) -> None: ...
+
+global___RecurringGrant = RecurringGrant
+
+@typing.final
 class GetCatalogRequest(google.protobuf.message.Message):
     """Asks for the catalog."""
 
@@ -38,6 +148,7 @@ class GetCatalogResponse(google.protobuf.message.Message):
     DECIMALS_FIELD_NUMBER: builtins.int
     KINDS_FIELD_NUMBER: builtins.int
     PACKS_FIELD_NUMBER: builtins.int
+    PLANS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name, such as "recraft"."""
     version: builtins.str
@@ -54,6 +165,10 @@ class GetCatalogResponse(google.protobuf.message.Message):
     def packs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The packs in which top-ups are sold, the smallest first; in units."""
 
+    @property
+    def plans(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Plan]:
+        """The plans, the least first."""
+
     def __init__(
         self,
         *,
@@ -63,8 +178,9 @@ class GetCatalogResponse(google.protobuf.message.Message):
         decimals: builtins.int = ...,
         kinds: collections.abc.Iterable[creditgate.v1.resources_pb2.Kind.ValueType] | None = ...,
         packs: collections.abc.Iterable[builtins.int] | None = ...,
+        plans: collections.abc.Iterable[global___Plan] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["decimals", b"decimals", "kinds", b"kinds", "name", b"name", "packs", b"packs", "unit", b"unit", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["decimals", b"decimals", "kinds", b"kinds", "name", b"name", "packs", b"packs", "plans", b"plans", "unit", b"unit", "version", b"version"]) -> None: ...
 
 global___GetCatalogResponse = GetCatalogResponse
 

@@ -45,6 +45,11 @@ class CatalogStub(object):
                 request_serializer=creditgate_dot_v1_dot_catalog__pb2.ListPricesRequest.SerializeToString,
                 response_deserializer=creditgate_dot_v1_dot_catalog__pb2.ListPricesResponse.FromString,
                 _registered_method=True)
+        self.ReloadCatalog = channel.unary_unary(
+                '/creditgate.v1.Catalog/ReloadCatalog',
+                request_serializer=creditgate_dot_v1_dot_catalog__pb2.ReloadCatalogRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_catalog__pb2.ReloadCatalogResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogServicer(object):
@@ -65,6 +70,13 @@ class CatalogServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReloadCatalog(self, request, context):
+        """Reads the catalog's file again. If anything is wrong with it, the one in force stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_CatalogServicer_to_server(servicer, server):
                     servicer.ListPrices,
                     request_deserializer=creditgate_dot_v1_dot_catalog__pb2.ListPricesRequest.FromString,
                     response_serializer=creditgate_dot_v1_dot_catalog__pb2.ListPricesResponse.SerializeToString,
+            ),
+            'ReloadCatalog': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadCatalog,
+                    request_deserializer=creditgate_dot_v1_dot_catalog__pb2.ReloadCatalogRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_catalog__pb2.ReloadCatalogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class Catalog(object):
             '/creditgate.v1.Catalog/ListPrices',
             creditgate_dot_v1_dot_catalog__pb2.ListPricesRequest.SerializeToString,
             creditgate_dot_v1_dot_catalog__pb2.ListPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadCatalog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/creditgate.v1.Catalog/ReloadCatalog',
+            creditgate_dot_v1_dot_catalog__pb2.ReloadCatalogRequest.SerializeToString,
+            creditgate_dot_v1_dot_catalog__pb2.ReloadCatalogResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,12 @@ class CatalogStub:
     ]
     """Lists the prices in force."""
 
+    ReloadCatalog: grpc.UnaryUnaryMultiCallable[
+        creditgate.v1.catalog_pb2.ReloadCatalogRequest,
+        creditgate.v1.catalog_pb2.ReloadCatalogResponse,
+    ]
+    """Reads the catalog's file again. If anything is wrong with it, the one in force stays."""
+
 class CatalogAsyncStub:
     """Tells what the operator's catalog says: names, order, prices."""
 
@@ -47,6 +53,12 @@ class CatalogAsyncStub:
         creditgate.v1.catalog_pb2.ListPricesResponse,
     ]
     """Lists the prices in force."""
+
+    ReloadCatalog: grpc.aio.UnaryUnaryMultiCallable[
+        creditgate.v1.catalog_pb2.ReloadCatalogRequest,
+        creditgate.v1.catalog_pb2.ReloadCatalogResponse,
+    ]
+    """Reads the catalog's file again. If anything is wrong with it, the one in force stays."""
 
 class CatalogServicer(metaclass=abc.ABCMeta):
     """Tells what the operator's catalog says: names, order, prices."""
@@ -66,5 +78,13 @@ class CatalogServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[creditgate.v1.catalog_pb2.ListPricesResponse, collections.abc.Awaitable[creditgate.v1.catalog_pb2.ListPricesResponse]]:
         """Lists the prices in force."""
+
+    @abc.abstractmethod
+    def ReloadCatalog(
+        self,
+        request: creditgate.v1.catalog_pb2.ReloadCatalogRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[creditgate.v1.catalog_pb2.ReloadCatalogResponse, collections.abc.Awaitable[creditgate.v1.catalog_pb2.ReloadCatalogResponse]]:
+        """Reads the catalog's file again. If anything is wrong with it, the one in force stays."""
 
 def add_CatalogServicer_to_server(servicer: CatalogServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -86,6 +86,7 @@ class QuoteResponse(google.protobuf.message.Message):
     PAYABLE_FIELD_NUMBER: builtins.int
     TOTALS_FIELD_NUMBER: builtins.int
     CATALOG_VERSION_FIELD_NUMBER: builtins.int
+    BINDS_UNTIL_FIELD_NUMBER: builtins.int
     decision: creditgate.v1.resources_pb2.Decision.ValueType
     """APPROVED when Authorize would approve at this moment; nothing is set aside by a quote."""
     denial_reason: creditgate.v1.resources_pb2.DenialReason.ValueType
@@ -95,7 +96,7 @@ class QuoteResponse(google.protobuf.message.Message):
     payable: builtins.int
     """Credits on the account that may pay for this job."""
     catalog_version: builtins.str
-    """The catalog that priced it."""
+    """The catalog that priced it. With `amount` it is the quote that Authorize may carry."""
     @property
     def remedies(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[creditgate.v1.resources_pb2.Remedy]:
         """What would help."""
@@ -108,6 +109,10 @@ class QuoteResponse(google.protobuf.message.Message):
     def totals(self) -> creditgate.v1.resources_pb2.Totals:
         """The account in total."""
 
+    @property
+    def binds_until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Until when Authorize takes this amount for it, whatever happens to the catalog."""
+
     def __init__(
         self,
         *,
@@ -119,9 +124,10 @@ class QuoteResponse(google.protobuf.message.Message):
         payable: builtins.int = ...,
         totals: creditgate.v1.resources_pb2.Totals | None = ...,
         catalog_version: builtins.str = ...,
+        binds_until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["price", b"price", "totals", b"totals"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["amount", b"amount", "catalog_version", b"catalog_version", "decision", b"decision", "denial_reason", b"denial_reason", "payable", b"payable", "price", b"price", "remedies", b"remedies", "totals", b"totals"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["binds_until", b"binds_until", "price", b"price", "totals", b"totals"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["amount", b"amount", "binds_until", b"binds_until", "catalog_version", b"catalog_version", "decision", b"decision", "denial_reason", b"denial_reason", "payable", b"payable", "price", b"price", "remedies", b"remedies", "totals", b"totals"]) -> None: ...
 
 global___QuoteResponse = QuoteResponse
 
@@ -137,6 +143,8 @@ class AuthorizeRequest(google.protobuf.message.Message):
     TTL_FIELD_NUMBER: builtins.int
     MAX_AMOUNT_FIELD_NUMBER: builtins.int
     MEMBER_ID_FIELD_NUMBER: builtins.int
+    QUOTED_VERSION_FIELD_NUMBER: builtins.int
+    QUOTED_AMOUNT_FIELD_NUMBER: builtins.int
     account_id: builtins.str
     """The account that pays."""
     hold_id: builtins.str
@@ -144,7 +152,13 @@ class AuthorizeRequest(google.protobuf.message.Message):
     max_amount: builtins.int
     """Deny with PRICE_CHANGED if the price is above this. Unset means any price."""
     member_id: builtins.str
-    """Who of the account's members runs the job; recorded."""
+    """Who of the account's members runs the job; recorded, and counted against the member's limit."""
+    quoted_version: builtins.str
+    """The catalog version of a quote. Deny with PRICE_CHANGED if that quote does not bind any more and the
+    price has changed since. Unset means the price of now.
+    """
+    quoted_amount: builtins.int
+    """With `quoted_version`: the amount that was quoted."""
     @property
     def job(self) -> creditgate.v1.resources_pb2.Job:
         """What is to be run."""
@@ -164,10 +178,15 @@ class AuthorizeRequest(google.protobuf.message.Message):
         ttl: google.protobuf.duration_pb2.Duration | None = ...,
         max_amount: builtins.int | None = ...,
         member_id: builtins.str = ...,
+        quoted_version: builtins.str = ...,
+        quoted_amount: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_amount", b"_max_amount", "job", b"job", "max_amount", b"max_amount", "ttl", b"ttl"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_amount", b"_max_amount", "account_id", b"account_id", "hold_id", b"hold_id", "job", b"job", "max_amount", b"max_amount", "member_id", b"member_id", "ttl", b"ttl"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_amount", b"_max_amount", "_quoted_amount", b"_quoted_amount", "job", b"job", "max_amount", b"max_amount", "quoted_amount", b"quoted_amount", "ttl", b"ttl"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_amount", b"_max_amount", "_quoted_amount", b"_quoted_amount", "account_id", b"account_id", "hold_id", b"hold_id", "job", b"job", "max_amount", b"max_amount", "member_id", b"member_id", "quoted_amount", b"quoted_amount", "quoted_version", b"quoted_version", "ttl", b"ttl"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_amount", b"_max_amount"]) -> typing.Literal["max_amount"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_quoted_amount", b"_quoted_amount"]) -> typing.Literal["quoted_amount"] | None: ...
 
 global___AuthorizeRequest = AuthorizeRequest
 
@@ -692,6 +711,8 @@ class GetBalanceResponse(google.protobuf.message.Message):
     UNIT_FIELD_NUMBER: builtins.int
     DECIMALS_FIELD_NUMBER: builtins.int
     NEXT_END_AT_FIELD_NUMBER: builtins.int
+    ZONE_FIELD_NUMBER: builtins.int
+    PLAN_ID_FIELD_NUMBER: builtins.int
     payable: builtins.int
     """What the action and model of the request may be paid from; equals `totals.available` without them."""
     open_holds: builtins.int
@@ -700,6 +721,10 @@ class GetBalanceResponse(google.protobuf.message.Message):
     """What the catalog calls a credit, such as "credit" or "token"."""
     decimals: builtins.int
     """1 credit is 10^decimals of the units that all amounts count."""
+    zone: builtins.str
+    """The IANA time zone by whose days and months buckets turn."""
+    plan_id: builtins.str
+    """The account's plan; empty when the catalog has no plans."""
     @property
     def totals(self) -> creditgate.v1.resources_pb2.Totals:
         """In total."""
@@ -722,9 +747,11 @@ class GetBalanceResponse(google.protobuf.message.Message):
         unit: builtins.str = ...,
         decimals: builtins.int = ...,
         next_end_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        zone: builtins.str = ...,
+        plan_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["next_end_at", b"next_end_at", "totals", b"totals"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["buckets", b"buckets", "decimals", b"decimals", "next_end_at", b"next_end_at", "open_holds", b"open_holds", "payable", b"payable", "totals", b"totals", "unit", b"unit"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["buckets", b"buckets", "decimals", b"decimals", "next_end_at", b"next_end_at", "open_holds", b"open_holds", "payable", b"payable", "plan_id", b"plan_id", "totals", b"totals", "unit", b"unit", "zone", b"zone"]) -> None: ...
 
 global___GetBalanceResponse = GetBalanceResponse
 

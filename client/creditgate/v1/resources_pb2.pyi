@@ -201,6 +201,14 @@ class _LedgerVerbEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """The operator took back what was left in a bucket."""
     LEDGER_VERB_PAY_DEBT: _LedgerVerb.ValueType  # 10
     """Credits that arrived paid a debt."""
+    LEDGER_VERB_BEGIN_PERIOD: _LedgerVerb.ValueType  # 11
+    """A recurring bucket began a period."""
+    LEDGER_VERB_ADJUST: _LedgerVerb.ValueType  # 12
+    """A plan, seats or add-on units changed what a recurring bucket holds in this period."""
+    LEDGER_VERB_FREEZE_BUCKET: _LedgerVerb.ValueType  # 13
+    """A bucket cannot be spent for now, because the subscription has ended."""
+    LEDGER_VERB_THAW_BUCKET: _LedgerVerb.ValueType  # 14
+    """A frozen bucket can be spent again."""
 
 class LedgerVerb(_LedgerVerb, metaclass=_LedgerVerbEnumTypeWrapper):
     """What a ledger entry records."""
@@ -227,6 +235,14 @@ LEDGER_VERB_VOID_BUCKET: LedgerVerb.ValueType  # 9
 """The operator took back what was left in a bucket."""
 LEDGER_VERB_PAY_DEBT: LedgerVerb.ValueType  # 10
 """Credits that arrived paid a debt."""
+LEDGER_VERB_BEGIN_PERIOD: LedgerVerb.ValueType  # 11
+"""A recurring bucket began a period."""
+LEDGER_VERB_ADJUST: LedgerVerb.ValueType  # 12
+"""A plan, seats or add-on units changed what a recurring bucket holds in this period."""
+LEDGER_VERB_FREEZE_BUCKET: LedgerVerb.ValueType  # 13
+"""A bucket cannot be spent for now, because the subscription has ended."""
+LEDGER_VERB_THAW_BUCKET: LedgerVerb.ValueType  # 14
+"""A frozen bucket can be spent again."""
 global___LedgerVerb = LedgerVerb
 
 class _Figure:
@@ -311,7 +327,7 @@ class Remedy(google.protobuf.message.Message):
         ALLOWED_FIELD_NUMBER: builtins.int
         PACK_AMOUNT_FIELD_NUMBER: builtins.int
         allowed: builtins.bool
-        """Whether this account may buy now."""
+        """Whether the catalog's purchase rule lets this account buy now."""
         pack_amount: builtins.int
         """The smallest pack of the catalog that makes up what is missing; 0 when no single pack does."""
         def __init__(
@@ -552,6 +568,8 @@ class Bucket(google.protobuf.message.Message):
     ENDED_FIELD_NUMBER: builtins.int
     ACTIONS_FIELD_NUMBER: builtins.int
     MODELS_FIELD_NUMBER: builtins.int
+    FROZEN_FIELD_NUMBER: builtins.int
+    NEXT_RESET_AT_FIELD_NUMBER: builtins.int
     bucket_id: builtins.str
     """Named by the `source_ref` of the grant; buckets that creditgate makes have a "/" in their id."""
     kind: global___Kind.ValueType
@@ -572,6 +590,8 @@ class Bucket(google.protobuf.message.Message):
     """Which turn of a recurring bucket this is, from 0; 0 for a bucket granted once."""
     ended: builtins.bool
     """It has ended or was voided: what comes back to it is treated as the catalog says."""
+    frozen: builtins.bool
+    """Shown, but not to be spent until the account has a subscription again; not part of totals."""
     @property
     def ends_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When what is left expires; unset means never."""
@@ -587,6 +607,10 @@ class Bucket(google.protobuf.message.Message):
     @property
     def models(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Only these models may be paid from it; empty means any."""
+
+    @property
+    def next_reset_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the next period of this recurring bucket begins; unset for a bucket granted once."""
 
     def __init__(
         self,
@@ -605,9 +629,11 @@ class Bucket(google.protobuf.message.Message):
         ended: builtins.bool = ...,
         actions: collections.abc.Iterable[builtins.str] | None = ...,
         models: collections.abc.Iterable[builtins.str] | None = ...,
+        frozen: builtins.bool = ...,
+        next_reset_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["ends_at", b"ends_at", "granted_at", b"granted_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actions", b"actions", "available", b"available", "bucket_id", b"bucket_id", "ended", b"ended", "ends_at", b"ends_at", "expired", b"expired", "granted", b"granted", "granted_at", b"granted_at", "held", b"held", "kind", b"kind", "models", b"models", "period", b"period", "spent", b"spent", "voided", b"voided"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["ends_at", b"ends_at", "granted_at", b"granted_at", "next_reset_at", b"next_reset_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["actions", b"actions", "available", b"available", "bucket_id", b"bucket_id", "ended", b"ended", "ends_at", b"ends_at", "expired", b"expired", "frozen", b"frozen", "granted", b"granted", "granted_at", b"granted_at", "held", b"held", "kind", b"kind", "models", b"models", "next_reset_at", b"next_reset_at", "period", b"period", "spent", b"spent", "voided", b"voided"]) -> None: ...
 
 global___Bucket = Bucket
 
