@@ -224,7 +224,7 @@ class _Teller:
                 yield at.told(text, change=Change.REMOVED, name=name)
             elif name not in was:
                 default = now[name].default_value
-                must = f"it is {default} where a job does not say" if default else "a must"
+                must = f"it is {default} where a job does not say" if default else "a job must say it"
                 text = f"{at.job}: {name} counts, {must}"
                 yield at.told(text, change=Change.ADDED, name=name, new=default)
                 yield from self._values(at, PricedSetting(name=name, factors={}), now[name])
