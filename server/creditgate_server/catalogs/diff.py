@@ -214,6 +214,12 @@ class _Teller:
             change = _direction(old, new)
             text = f"{at.job}: {price} → {price_new}"
             yield at.told(_with(text, change), change=change, old=price, new=price_new)
+        rounding, rounding_new = _rounding(old), _rounding(new)
+        if old.rounding is not new.rounding and (_is_fine(old) or _is_fine(new)):
+            text = f"{at.job}: rounded {rounding} → {rounding_new}"
+            yield at.told(
+                text, change=Change.CHANGED, name="rounding", old=rounding, new=rounding_new
+            )
 
     def _settings(self, at: _At, old: Tariff, new: Tariff) -> Iterator[Difference]:
         was = {setting.name: setting for setting in old.settings}
@@ -224,7 +230,9 @@ class _Teller:
                 yield at.told(text, change=Change.REMOVED, name=name)
             elif name not in was:
                 default = now[name].default_value
-                must = f"it is {default} where a job does not say" if default else "a job must say it"
+                must = (
+                    f"it is {default} where a job does not say" if default else "a job must say it"
+                )
                 text = f"{at.job}: {name} counts, {must}"
                 yield at.told(text, change=Change.ADDED, name=name, new=default)
                 yield from self._values(at, PricedSetting(name=name, factors={}), now[name])
@@ -233,7 +241,7 @@ class _Teller:
 
     def _values(self, at: _At, was: PricedSetting, now: PricedSetting) -> Iterator[Difference]:
         if was.factors and was.default_value != now.default_value:
-            default, default_new = was.default_value or _NOTHING, now.default_value or _NOTHING
+            default, default_new = was.default_value or "denied", now.default_value or "denied"
             yield at.told(
                 f"{at.job}: where a job says no {now.name}: {default} → {default_new}",
                 change=Change.CHANGED,
@@ -268,9 +276,6 @@ class _Teller:
         text = " and ".join(parts)
         if tariff.minimum:
             text += f", at least {figure(tariff.minimum)}"
-        factors = chain.from_iterable(setting.factors.values() for setting in tariff.settings)
-        if tariff.rate.denominator > 1 or any(factor % 1 for factor in factors):
-            text += f", rounded {tariff.rounding.name.lower().replace('_', ' ')}"
         return text
 
     # Plans.
@@ -319,9 +324,11 @@ class _Teller:
             models = [m for m in action.tariffs if before is not None and before.tariff(m)]
             allowed = {m for m in models if was is None or was.allows(action.name, m)}
             allows = {m for m in models if plan.allows(action.name, m)}
-            for lost, changed in ((True, allowed - allows), (False, allows - allowed)):
-                # The action as a whole, if all of its models go the same way.
-                whole = changed == set(models)
+            for lost, changed, whole in (
+                (True, allowed - allows, not allows),
+                (False, allows - allowed, not allowed and allows == set(models)),
+            ):
+                # The action as such, where the plan is left with nothing of it or is given all.
                 for model in [""] if whole and changed else sorted(changed):
                     can = "can no longer run" if lost else "can run"
                     job = _At(action.name, model).job
@@ -570,6 +577,16 @@ def _came(before: str, after: str) -> Change:
     return Change.REMOVED if after == _NOTHING else Change.CHANGED
 
 
+def _rounding(tariff: Tariff) -> str:
+    return tariff.rounding.name.lower().replace("_", " ")
+
+
+def _is_fine(tariff: Tariff) -> bool:
+    """Whether a job's price may have a fraction of a unit to round."""
+    factors = chain.from_iterable(setting.factors.values() for setting in tariff.settings)
+    return tariff.rate.denominator > 1 or any(factor % 1 for factor in factors)
+
+
 def _compared(old: int, new: int) -> Change:
     if old == new:
         return Change.CHANGED
@@ -578,7 +595,7 @@ def _compared(old: int, new: int) -> Change:
 
 def _direction(old: Tariff, new: Tariff) -> Change:
     """Whether every job costs as much or more, or as much or less; else it depends on the job."""
-    if old.unit != new.unit or old.rounding is not new.rounding:
+    if old.unit != new.unit:
         return Change.CHANGED
     pairs = ((old.flat, new.flat), (old.rate, new.rate), (old.minimum, new.minimum))
     if all(after >= before for before, after in pairs):
