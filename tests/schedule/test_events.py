@@ -91,12 +91,40 @@ def test_a_subscription_that_was_over_before_it_was_heard_of_begins_nothing() ->
     assert (life.schedule.plan, life.live) == ("free", {"daily#0": 50})
 
 
-def test_a_new_anchor_counts_from_the_end_of_the_period() -> None:
+@pytest.mark.parametrize(
+    ("anchor", "ends"),
+    [
+        ("2026-01-20", "2026-03-20"),  # The ten days until 20 February make no period.
+        ("2026-01-24", "2026-02-24"),  # Fourteen of 28 do.
+        ("2026-01-23 23:59", "2026-03-23 23:59"),
+        ("2026-01-28", "2026-02-28"),
+        ("2026-01-10 00:00:05", "2026-03-10 00:00:05"),
+        ("2026-01-09", "2026-03-09"),
+    ],
+)
+def test_a_new_anchor_counts_from_the_end_of_the_period(anchor: str, ends: str) -> None:
     life = subscribed(RECRAFT, "basic")
-    life.at("2026-01-20").do(Subscribe(plan="basic", anchor_ms=ms("2026-01-20")))
+    life.at("2026-01-30").do(Subscribe(plan="basic", anchor_ms=ms(anchor)))
     assert life.at("2026-02-09").live == {"base#0": 1000}
-    assert life.at("2026-02-10").ends("base#1") == ms("2026-02-20")
-    assert life.at("2026-02-20").ends("base#2") == ms("2026-03-20")
+    assert life.at("2026-02-10").ends("base#1") == ms(ends)
+
+
+def test_an_anchor_later_by_seconds_at_each_renewal_gives_one_allowance_a_month() -> None:
+    life = subscribed(RECRAFT, "basic")
+    for month in range(2, 12):
+        paid = f"2026-{month:02}-10 00:00:{month:02}"
+        life.at(paid).do(Subscribe(plan="basic", anchor_ms=ms(paid)))
+    assert [row for row in life.rows if row.startswith("base")][-1] == "base#10"
+
+
+def test_an_anchor_in_the_future_ends_a_first_period_that_is_half_of_one_or_more() -> None:
+    for anchor, ends in (
+        ("2026-01-10 00:00:02", "2026-02-10 00:00:02"),
+        ("2026-01-31", "2026-01-31"),
+    ):
+        life = Life(RECRAFT, "2026-01-10")
+        life.do(Subscribe(plan="basic", anchor_ms=ms(anchor)))
+        assert life.ends("base#0") == ms(ends)
 
 
 def test_row_names_never_come_again() -> None:

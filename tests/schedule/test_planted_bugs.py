@@ -36,9 +36,14 @@ PLANTED: dict[str, tuple[str, str, Test]] = {
         test_events.test_a_change_that_waited_begins_one_period,
     ),
     "the last hours of a day come again further west": (
-        "ordinal = max(ordinal, before.ordinal + 1)",
-        "pass",
+        "first = before.ordinal + 1",
+        "first = before.ordinal",
         test_events.test_another_zone_counts_from_each_bucket_s_next_period_and_gives_none_twice,
+    ),
+    "an anchor that drifts gives a period of seconds": (
+        "first = _first_from(",
+        "first = calendar.number_at(",
+        test_events.test_an_anchor_later_by_seconds_at_each_renewal_gives_one_allowance_a_month,
     ),
     "a daily grant begins anew with every plan": (
         "grant.every is Every.DAY or not (restart or leaving)",

@@ -714,27 +714,31 @@ class _Work:
         running = self.s.recurring.get(name)
         last = self.s.numbers.get(name, -1) if running is None else running.number
         anchor_ms = calendar.rezoned(self.s.anchor_ms, self.s.anchor_zone, self.s.zone)
-        ordinal = calendar.number_at(anchor_ms, self.s.zone, grant.every, at_ms)
+        if at_ms < anchor_ms:
+            ordinal = _first_from(anchor_ms, self.s.zone, grant.every, at_ms)
+        else:
+            ordinal = calendar.number_at(anchor_ms, self.s.zone, grant.every, at_ms)
         number = max(ordinal, last + 1)
         self._run(grant, amount, anchor_ms, (ordinal, number), roll_from)
 
     def _renew(self, grant: RecurringGrant, amount: int, at_ms: int) -> None:
         """Go on to the period at `at_ms`: several missed ones are one."""
         before, zone = self.s.recurring[grant.name], self.s.zone
-        roll_from = row_name(grant.name, before.number)
-        anchor_ms = calendar.rezoned(before.anchor_ms, before.zone, zone)
         if grant.every is not Every.DAY and self.s.anchor_zone != zone:
             anchor = calendar.rezoned(self.s.anchor_ms, self.s.anchor_zone, zone)
             self.s = replace(self.s, anchor_ms=anchor, anchor_zone=zone)
-        if before.every is not grant.every or (
-            grant.every is not Every.DAY and anchor_ms != self.s.anchor_ms
+        anchor_ms = calendar.rezoned(before.anchor_ms, before.zone, zone)
+        if before.every is grant.every and (
+            grant.every is Every.DAY or anchor_ms == self.s.anchor_ms
         ):
-            self._begin(grant, amount, at_ms, roll_from=roll_from)
-            return
-        # At least the next: in a zone further west the old period's last hours come again.
-        ordinal = calendar.number_at(anchor_ms, zone, grant.every, at_ms)
-        ordinal = max(ordinal, before.ordinal + 1)
-        number = before.number + ordinal - before.ordinal
+            # In a zone further west the old period's last hours come again: they are not another.
+            first = before.ordinal + 1
+        else:
+            anchor_ms = calendar.rezoned(self.s.anchor_ms, self.s.anchor_zone, zone)
+            first = _first_from(anchor_ms, zone, grant.every, before.ends_ms)
+        ordinal = max(first, calendar.number_at(anchor_ms, zone, grant.every, at_ms))
+        number = before.number + 1 + ordinal - first
+        roll_from = row_name(grant.name, before.number)
         self._run(grant, amount, anchor_ms, (ordinal, number), roll_from)
 
     def _run(
@@ -801,6 +805,18 @@ def _grant_of(add_on: AddOn, plan: str) -> RecurringGrant:
         per_seat=plan in add_on.per_seat,
         on_lapse=add_on.on_lapse,
     )
+
+
+def _first_from(anchor_ms: int, zone: str, every: Every, at_ms: int) -> int:
+    """The first period counted from another anchor, as long as one at least by half.
+
+    What is left of a shorter one belongs to the next: an anchor that is a few seconds later at each
+    renewal would else give an allowance for those seconds.
+    """
+    number = calendar.number_at(anchor_ms, zone, every, at_ms)
+    ends_ms = calendar.boundary(anchor_ms, zone, every, number + 1)
+    next_ends_ms = calendar.boundary(anchor_ms, zone, every, number + 2)
+    return number + 1 if 2 * (ends_ms - at_ms) < next_ends_ms - ends_ms else number
 
 
 def _rest_of_period(running: Recurring, at_ms: int) -> Fraction:
