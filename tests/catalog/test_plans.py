@@ -252,6 +252,11 @@ def test_a_grant_just_within_bounds_is_read(head: str, amount: str) -> None:
     assert grant.rollover_max == 0
 
 
+def test_an_add_on_may_have_a_name_of_64_letters() -> None:
+    named = catalog(FILE.replace("add_ons.unit", f"add_ons.{'a' * 64}"))
+    assert named.plans.add_ons[0].name == "a" * 64
+
+
 # Gates.
 
 PAID = "plus/0,team/8,company/0,"

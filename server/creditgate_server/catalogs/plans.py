@@ -219,7 +219,9 @@ class PlansReader:
         return RecurringGrant(
             name=name,
             kind=self._kind(name, table, owner),
-            amount=self._granted(table, by_contract=subscription is True),
+            amount=self._granted(
+                table, no_contract="" if subscription else "only a subscription is by contract"
+            ),
             every=every,
             per_seat=per_seat,
             rollover_max=self._rollover_max(table),
@@ -244,14 +246,16 @@ class PlansReader:
             return str(known[said].value)
         return str(Kind.FREE.value)
 
-    def _granted(self, table: Table, *, by_contract: bool) -> int:
-        """The amount of a grant or of a unit; 0 where a contract says it."""
-        if table.get("amount") == _CONTRACT and by_contract:
-            return 0
+    def _granted(self, table: Table, *, no_contract: str = "") -> int:
+        """The amount of a grant or of a unit; 0 where a contract says it.
+
+        `no_contract` is why a contract cannot, "" if it can.
+        """
         if "amount" not in table:
             table.problem("missing", "amount")
         elif table.get("amount") == _CONTRACT:
-            table.problem("only a subscription is by contract", "amount")
+            if no_contract:
+                table.problem(no_contract, "amount")
         elif self._scale.units(table, table.get("amount"), "amount") == 0:
             table.problem("grants nothing", "amount")
         else:
@@ -292,7 +296,7 @@ class PlansReader:
                 if known and not plans[plan].subscription:
                     fits.problem("it is no subscription (R87)", plan)
                 with unit:
-                    amounts[plan] = self._granted(unit, by_contract=False)
+                    amounts[plan] = self._granted(unit, no_contract="a unit is never by contract")
                     billing = plans[plan].billing if known else Every.MONTH
                     every[plan] = unit.word("every", Every, billing)
                     if self._per_seat(unit):
