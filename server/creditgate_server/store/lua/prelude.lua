@@ -370,7 +370,10 @@ local function apply_turn(a, turn)
     for word in string.gmatch(change, '%S+') do
       words[#words + 1] = word
     end
-    if words[1] == 'begin' then
+    if words[1] == 'keep' then
+      -- The plan was left before the row's end came, though it has come by now.
+      TURNS.keep(a, words[2])
+    elseif words[1] == 'begin' then
       -- What rolls over is looked up before its row ends.
       local row = words[8] ~= '*' and row_of(a, words[8])
       words[10] = row and row.status == 'L' and math.min(row.a, tonumber(words[9])) or 0
