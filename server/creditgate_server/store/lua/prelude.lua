@@ -355,7 +355,10 @@ local TURNS = {
   end,
   thaw = function(a)
     for _, row in ipairs(live_rows(a, nil, 'F')) do
-      thaw_row(a, row)
+      -- A row for which the totals have no room waits for another thaw.
+      if row.a <= AMOUNT_MAX - a.available - a.held then
+        thaw_row(a, row)
+      end
     end
   end,
 }
