@@ -18,5 +18,5 @@ end
 
 -- Write. From here on it must succeed.
 redis.call('HSET', account, 'rows', removed(redis.call('HGET', account, 'rows'), name))
-redis.call('HDEL', account, 'b:' .. name)
+redis.call('HDEL', account, 'b:' .. name, 'r:' .. name)
 return { 'dropped' }

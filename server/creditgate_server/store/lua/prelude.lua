@@ -11,6 +11,7 @@
 --     ends       names of live rows that have an end, the earliest first
 --     rows       names of all rows kept, the oldest first
 --     b:<row>    kind granted available held spent expired voided ends_ms created_ms status actions models
+--     r:<row>    what was restored to it from periods that are over
 --     h:<hold>   an open hold: the record below
 --     m:<member> limit used cap_period; m:* the limit of each member that has none of its own
 --     x:<ref>    the fingerprint of an event of the subscription
@@ -652,14 +653,25 @@ local function charge_held(a, hold, n)
   end
 end
 
--- Put credits of a period that is over into the one under way, as far as that is not full.
+-- Put credits of a period that is over into the newest row of its bucket that lives: in all as many as were spent
+-- there, so that what can be spent never passes the allowance.
 local function restore(a, name, n)
-  local bucket = string.match(name, '^([^#]+)#')
+  local bucket, live = string.match(name, '^([^#]+)#'), nil
   for other in string.gmatch(bucket and list_of(a, 'rows') or '', '%S+') do
     local row = string.match(other, '^([^#]+)#') == bucket and row_of(a, other)
     if row and row.status == 'L' then
-      move(a, row, 'g', 'a', math.max(0, math.min(n, row.g - row.a - row.h)))
+      live = row
     end
+  end
+  if live == nil then
+    return
+  end
+  local restored = live.restored or tonumber(redis.call('HGET', a.key, 'r:' .. live.name) or 0)
+  local part = math.max(0, math.min(n, live.s - restored))
+  live.restored = restored + part
+  if part > 0 then
+    move(a, live, 'g', 'a', part)
+    put(a, 'r:' .. live.name, text(live.restored))
   end
 end
 
