@@ -33,7 +33,7 @@ elseif quantity ~= '' then
   end
 end
 local raise = math.max(0, total - hold.amount)
-if raise > 0 and hold.member ~= '*' and hold.cap == a.cap then
+if raise > 0 and hold.member ~= '*' then
   local limit, used = member_share(a, hold.member)
   if limit and used + raise > limit then
     return answer(a, 'member_limit', hold.record, text(used + raise - limit), a.plan, schedule_of(a))

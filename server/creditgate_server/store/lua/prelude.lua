@@ -22,7 +22,7 @@
 --
 -- A hold's record, words with a space between:
 --   state amount charged refunded overdrawn overdrawn_back deadline_ms ended_ms late
---   fingerprint first_amount authorized_ms cap_period
+--   fingerprint first_amount authorized_ms cap_period/drawn      the period it last drew in, and what it drew there
 --   ttl_ms life_ms_max overage overdraft_limit late_settle price action model quantity settings member catalog
 --   slices      kind/amount/charged/returned/refunded/row      with commas between
 --   operations  id/verb/fingerprint/charged/shortfall/returned/late  with commas between
@@ -458,7 +458,7 @@ end
 
 -- Holds --------------------------------------------------------------------------------------------
 
-local HOLD = '^(%a) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%S+) (%d+) (%d+) (%d+) '
+local HOLD = '^(%a) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%S+) (%d+) (%d+) (%d+)/(%d+) '
   .. '((%d+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ (%S+) %S+) (%S+) (%S+)$'
 
 -- The hold of this id, open or ended, or nil.
@@ -471,14 +471,14 @@ local function find_hold(a, id)
     end
   end
   local state, amount, charged, refunded, overdrawn, overdrawn_back, deadline, ended, late, fingerprint, first,
-    authorized, cap, terms, ttl, life, overage, limit, late_settle, price, action, model, member, slices, operations =
+    authorized, cap, drawn, terms, ttl, life, overage, limit, late_settle, price, action, model, member, slices, operations =
     string.match(found, HOLD)
   return {
     id = id, record = found, was_open = was_open, listed = tonumber(deadline), state = state,
     amount = tonumber(amount), charged = tonumber(charged), refunded = tonumber(refunded),
     overdrawn = tonumber(overdrawn), overdrawn_back = tonumber(overdrawn_back),
     deadline = tonumber(deadline), ended = tonumber(ended), late = late, fingerprint = fingerprint,
-    first = tonumber(first), authorized = tonumber(authorized), cap = cap, terms = terms, ttl = tonumber(ttl),
+    first = tonumber(first), authorized = tonumber(authorized), cap = cap, drawn = tonumber(drawn), terms = terms, ttl = tonumber(ttl),
     life = tonumber(life), overage = overage, limit = tonumber(limit), late_settle = late_settle, price = price,
     action = action, model = model, member = member, slice_text = slices, operations = operations,
   }
@@ -522,9 +522,9 @@ local function save_hold(a, hold)
     end
     slices = #parts > 0 and table.concat(parts, ',') or '*'
   end
-  hold.record = string.format('%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s %s %.0f %.0f %s %s %s %s', hold.state,
+  hold.record = string.format('%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s %s %.0f %.0f %s/%.0f %s %s %s', hold.state,
     hold.amount, hold.charged, hold.refunded, hold.overdrawn, hold.overdrawn_back, hold.deadline, hold.ended, hold.late,
-    hold.fingerprint, hold.first, hold.authorized, hold.cap, hold.terms, slices, hold.operations)
+    hold.fingerprint, hold.first, hold.authorized, hold.cap, hold.drawn, hold.terms, slices, hold.operations)
   a.saved = hold
 end
 
@@ -617,14 +617,21 @@ local function member_share(a, member)
   return a.share.limit, a.share.used
 end
 
--- Count what a hold draws (or gives back, below 0) against its member, in the period it was placed in.
+-- Count what a hold draws now, or gives back (below 0) of what it drew in this cap period, against its member.
 local function count_member(a, hold, n)
-  if hold.member == '*' or n == 0 or hold.cap ~= a.cap then
-    return
+  if hold.cap ~= a.cap then
+    if n <= 0 then
+      return
+    end
+    hold.cap, hold.drawn = a.cap, 0
   end
-  local _, used = member_share(a, hold.member)
-  a.share.used = math.max(0, used + n)
-  a.share.member = hold.member
+  n = math.max(n, -hold.drawn)
+  hold.drawn = hold.drawn + n
+  if hold.member ~= '*' and n ~= 0 then
+    local _, used = member_share(a, hold.member)
+    a.share.used = math.max(0, used + n)
+    a.share.member = hold.member
+  end
 end
 
 -- Take what was found: into slices of the hold, set aside ('h') or charged at once ('s').
@@ -801,7 +808,7 @@ local function place(a, wanted, figure)
     id = wanted.id, state = charged and 'S' or 'O', amount = price, charged = charged and price or 0, refunded = 0,
     overdrawn = 0, overdrawn_back = 0, deadline = charged and a.now or a.now + wanted.ttl_ms,
     ended = charged and a.now or 0, late = '0', fingerprint = wanted.fingerprint, first = price, authorized = a.now,
-    cap = a.cap, terms = wanted.terms, slices = {}, operations = '*', action = wanted.action, model = wanted.model,
+    cap = a.cap, drawn = 0, terms = wanted.terms, slices = {}, operations = '*', action = wanted.action, model = wanted.model,
     member = wanted.member,
   }
   take(a, hold, picks, figure)
