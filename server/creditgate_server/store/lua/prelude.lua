@@ -471,16 +471,16 @@ local function find_hold(a, id)
     end
   end
   local state, amount, charged, refunded, overdrawn, overdrawn_back, deadline, ended, late, fingerprint, first,
-    authorized, cap, drawn, terms, ttl, life, overage, limit, late_settle, price, action, model, member, slices, operations =
-    string.match(found, HOLD)
+    authorized, cap, drawn, terms, ttl, life, overage, limit, late_settle, price, action, model, member, slices,
+    operations = string.match(found, HOLD)
   return {
     id = id, record = found, was_open = was_open, listed = tonumber(deadline), state = state,
     amount = tonumber(amount), charged = tonumber(charged), refunded = tonumber(refunded),
     overdrawn = tonumber(overdrawn), overdrawn_back = tonumber(overdrawn_back),
     deadline = tonumber(deadline), ended = tonumber(ended), late = late, fingerprint = fingerprint,
-    first = tonumber(first), authorized = tonumber(authorized), cap = cap, drawn = tonumber(drawn), terms = terms, ttl = tonumber(ttl),
-    life = tonumber(life), overage = overage, limit = tonumber(limit), late_settle = late_settle, price = price,
-    action = action, model = model, member = member, slice_text = slices, operations = operations,
+    first = tonumber(first), authorized = tonumber(authorized), cap = cap, drawn = tonumber(drawn), terms = terms,
+    ttl = tonumber(ttl), life = tonumber(life), overage = overage, limit = tonumber(limit), late_settle = late_settle,
+    price = price, action = action, model = model, member = member, slice_text = slices, operations = operations,
   }
 end
 
@@ -808,8 +808,8 @@ local function place(a, wanted, figure)
     id = wanted.id, state = charged and 'S' or 'O', amount = price, charged = charged and price or 0, refunded = 0,
     overdrawn = 0, overdrawn_back = 0, deadline = charged and a.now or a.now + wanted.ttl_ms,
     ended = charged and a.now or 0, late = '0', fingerprint = wanted.fingerprint, first = price, authorized = a.now,
-    cap = a.cap, drawn = 0, terms = wanted.terms, slices = {}, operations = '*', action = wanted.action, model = wanted.model,
-    member = wanted.member,
+    cap = a.cap, drawn = 0, terms = wanted.terms, slices = {}, operations = '*', action = wanted.action,
+    model = wanted.model, member = wanted.member,
   }
   take(a, hold, picks, figure)
   count_member(a, hold, price)
