@@ -92,15 +92,26 @@ class RedisLedger:
 
     async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any | Fault]:
         """Run many in one write; see `core.ledger.Ledger.run_all`."""
+        answers: list[Any | Fault] = []
+        for part in _parts(commands, self._verbs):
+            answers += await self._run_part(part)
+        return answers
+
+    async def _run_part(self, commands: Sequence[Command[Any]]) -> list[Any | Fault]:
         verbs = [self._verbs[type(command)] for command in commands]
         sent = list(map(self._send, verbs, commands))
         answers: list[Any | Fault] = []
+        turned: set[str] = set()
         for command, verb, coming in zip(commands, verbs, sent, strict=True):
             try:
                 reply = await coming
-                # Not applied, and nothing after it on this account either: in order, one by one.
-                due = reply[0] == TURN_DUE
-                answers.append(await self.run(command) if due else verb.read(command, reply))
+                if reply[0] == TURN_DUE or command.account_id in turned:
+                    # From the first that was not applied, the account's are run in order, one by
+                    # one. Those that were applied, or looked too early, may be asked again.
+                    turned.add(command.account_id)
+                    answers.append(await self.run(command))
+                else:
+                    answers.append(verb.read(command, reply))
             except StoreError as error:
                 answers.append(_fault(verb, error))
             except Fault as fault:
@@ -161,6 +172,19 @@ class RedisLedger:
         partition = self._keys.partition_of(command.account_id)
         keys = verb.keys(partition, command.account_id)
         return self._link.evaluate(verb.script, keys, verb.arguments(command, self._now(), turn))
+
+
+def _parts(
+    commands: Sequence[Command[Any]], verbs: dict[type[Command[Any]], Verb]
+) -> list[list[Command[Any]]]:
+    """Cut before and after commands that bring a turn of their own: others must not pass them."""
+    parts: list[list[Command[Any]]] = [[]]
+    for command in commands:
+        if verbs[type(command)].own_turn:
+            parts += [[command], []]
+        else:
+            parts[-1].append(command)
+    return [part for part in parts if part]
 
 
 def all_scripts(verbs: dict[type[Command[Any]], Verb]) -> list[Script]:

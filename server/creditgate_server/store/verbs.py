@@ -33,6 +33,11 @@ class Verb:
     turn: Callable[[Any, Schedule, int], Turn | None] = _caught_up
     """What to send along when the script says that a turn is due; None ends the matter."""
 
+    @property
+    def own_turn(self) -> bool:
+        """Whether it is a turn itself, and so takes another round trip though nothing is due."""
+        return self.turn is not _caught_up
+
 
 # Keys and arguments -----------------------------------------------------------------------------
 
@@ -409,7 +414,16 @@ def _turn_of_event(command: c.Reschedule, kept: Schedule, now_ms: int) -> Turn |
     try:
         return schedule.after(kept, command.rules.plans, now_ms, command.event)
     except schedule.Refused as refused:
-        raise Fault(Reason[refused.reason], refused.message, metadata=refused.metadata) from None
+        reason, about = Reason[refused.reason], {}
+        plan = schedule.caught_up(kept, command.rules.plans, now_ms).schedule.plan
+        if reason is Reason.NOT_SUBSCRIBED:
+            about["account_id"] = command.account_id
+        else:
+            if isinstance(command.event, schedule.SetAddOns):
+                about["add_on_id"] = command.event.name
+            if reason is not Reason.ADD_ON_NOT_FOUND:
+                about["plan_id"] = getattr(command.event, "plan", "") or plan
+        raise Fault(reason, refused.message, metadata=about) from None
 
 
 def _read_event(command: c.Reschedule, reply: Sequence[Any]) -> r.Rescheduled:
