@@ -75,7 +75,7 @@ class RedisLedger:
     async def run(self, command: Command[ReplyT]) -> ReplyT:
         """Run one command; see `core.ledger.Ledger.run`."""
         verb = self._verbs[type(command)]
-        turn = ""
+        turn = _first_turn(command)
         for _ in range(TURNS_MAX):
             try:
                 reply = await self._send(verb, command, turn)
@@ -99,7 +99,10 @@ class RedisLedger:
 
     async def _run_part(self, commands: Sequence[Command[Any]]) -> list[Any | Fault]:
         verbs = [self._verbs[type(command)] for command in commands]
-        sent = list(map(self._send, verbs, commands))
+        sent = [
+            self._send(verb, command, _first_turn(command))
+            for verb, command in zip(verbs, commands, strict=True)
+        ]
         answers: list[Any | Fault] = []
         turned: set[str] = set()
         for command, verb, coming in zip(commands, verbs, sent, strict=True):
@@ -185,6 +188,11 @@ def _parts(
         else:
             parts[-1].append(command)
     return [part for part in parts if part]
+
+
+def _first_turn(command: Command[Any]) -> str:
+    rules: Rules | None = getattr(command, "rules", None)
+    return "?" if rules is not None and rules.plans.default else ""
 
 
 def all_scripts(verbs: dict[type[Command[Any]], Verb]) -> list[Script]:

@@ -31,7 +31,8 @@
 -- Plans and periods are worked out beside the store. When `turn_ms` has come, or an event changes the
 -- subscription, a script is called again with a *turn*: lines of words, the first one
 -- "of version turn_ms plan cap_period", the second the next schedule, then what is done to rows. It is applied
--- if the account's version is still `of`, in the same step as the operation that found it due.
+-- if the account's version is still `of`, in the same step as the operation that found it due. A turn of "?" says
+-- that the catalog has plans: an account older than them then begins the one they begin with.
 --
 -- Every verb reads and decides first; only `commit` writes, and from there on nothing can fail.
 
@@ -446,7 +447,8 @@ local function open_account(key, deadlines, ledger, closed, id, clock, ranks, tu
     end
     set_list(a, 'order', order)
   end
-  if a.turn == 0 or a.now < a.turn then
+  local has_none = version == '0' and turn == '?'
+  if not has_none and (a.turn == 0 or a.now < a.turn) then
     catch_up(a)
   elseif fits(a, turn) then
     apply_turn(a, turn)
