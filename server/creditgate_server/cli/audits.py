@@ -62,13 +62,13 @@ def audit_account(client: creditgate.Client, account_id: str) -> Audit:
 
 def audit(balance: GetBalanceResponse, entries: Iterable[pb.LedgerEntry]) -> Audit:
     """Compare a balance with the entries that led to it, the latest first."""
-    moved: dict[Place, Counter[str]] = {}
+    backwards = list(entries)
+    fold = _Fold()
+    changes = [fold.add(entry) for entry in reversed(backwards)]
+    moved = fold.moved
     chain = _Chain(balance.totals)
-    for entry in entries:
-        chain.add(entry)
-        for move in entry.moves:
-            figures = moved.setdefault((move.bucket_id, move.period), Counter())
-            _apply(move, figures)
+    for entry, change in zip(backwards, reversed(changes), strict=True):
+        chain.add(entry, change)
     chain.end()
     buckets = {(bucket.bucket_id, bucket.period): bucket for bucket in balance.buckets}
     return Audit(
@@ -87,6 +87,43 @@ def _apply(move: pb.Move, figures: Counter[str]) -> None:
     figures[target] += move.amount
 
 
+class _Fold:
+    """The figures of each bucket, entry by entry from the first, and which buckets are frozen."""
+
+    def __init__(self) -> None:
+        self.moved: dict[Place, Counter[str]] = {}
+        self._frozen: set[Place] = set()
+
+    def add(self, entry: pb.LedgerEntry) -> Counter[str]:
+        """Take the next entry; what it changes of the account's available, held and debt."""
+        change: Counter[str] = Counter(debt=entry.debt_change)
+        for move in entry.moves:
+            place = (move.bucket_id, move.period)
+            step: Counter[str] = Counter()
+            _apply(move, step)
+            figures = self.moved.setdefault(place, Counter())
+            for figure, amount in step.items():
+                figures[figure] += amount
+            change["held"] += step["held"]
+            # What is frozen is shown with its bucket and counts in no total.
+            change["available"] += 0 if place in self._frozen else step["available"]
+        if entry.verb == pb.LEDGER_VERB_FREEZE_BUCKET:
+            change["available"] -= self._left(entry, freeze=True)
+        elif entry.verb == pb.LEDGER_VERB_THAW_BUCKET:
+            change["available"] += self._left(entry, freeze=False)
+        return change
+
+    def _left(self, entry: pb.LedgerEntry, *, freeze: bool) -> int:
+        """What is left in the bucket that is frozen, or thaws: its first period that can be so."""
+        for place in sorted(self.moved):
+            if place[0] == entry.bucket_id and (place in self._frozen) is not freeze:
+                left = self.moved[place]["available"]
+                if left or place[1] == max(at[1] for at in self.moved if at[0] == place[0]):
+                    (self._frozen.add if freeze else self._frozen.discard)(place)
+                    return left
+        return 0
+
+
 class _Chain:
     """The entries one after the other, from the latest back.
 
@@ -99,8 +136,8 @@ class _Chain:
         self._seq = totals.seq
         self._after = {"available": totals.available, "held": totals.held, "debt": totals.debt}
 
-    def add(self, entry: pb.LedgerEntry) -> None:
-        """Take the next earlier entry."""
+    def add(self, entry: pb.LedgerEntry, change: Counter[str]) -> None:
+        """Take the next earlier entry, and what it changes of the account."""
         if entry.seq != self._seq:
             self.problems.append(f"entry {self._seq} is missing: the next there is {entry.seq}")
         said = {
@@ -114,9 +151,6 @@ class _Chain:
                     f"entry {entry.seq} leaves {figure} at {said[figure]}, "
                     f"but what follows says {expected}"
                 )
-        change: Counter[str] = Counter(debt=entry.debt_change)
-        for move in entry.moves:
-            _apply(move, change)
         self._after = {figure: said[figure] - change[figure] for figure in said}
         self._seq = entry.seq - 1
 
