@@ -150,6 +150,19 @@ def test_the_first_plans_gate_what_everybody_ran() -> None:
     assert not any(line.startswith("plan pro: can") for line in lines)
 
 
+def test_an_action_that_is_opened_is_told_as_a_whole() -> None:
+    closed = FILE.replace('tiers   = ["basic"]', 'actions = ["draw", "film"]')
+    opened = FILE.replace('tiers   = ["basic"]', "")
+    assert list(map(str, told(closed, opened))) == ["plan free: can run speak"]
+    assert list(map(str, told(opened, closed))) == ["plan free: can no longer run speak"]
+
+
+def test_a_plan_that_becomes_a_subscription_is_told() -> None:
+    plan = '[plans.max]\ntitle = "Max"\n'
+    [found] = told(FILE + plan, FILE + plan + "subscription = true\nbilling = 'month'\n")[:1]
+    assert str(found) == "plan max, subscription: no → yes"
+
+
 def test_an_order_of_plans_is_told() -> None:
     more = FILE + '[plans.max]\ntitle = "Max"\n[plans.mini]\ntitle = "Mini"\n'
     other = FILE + '[plans.mini]\ntitle = "Mini"\n[plans.max]\ntitle = "Max"\n'
