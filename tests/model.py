@@ -1,17 +1,21 @@
 """The reference model: the rules of docs/rules.md in plain Python, without a store.
 
-It is what the fast thing is judged by, so it is written from the rules alone, and plainly.
+It is what the fast thing is judged by, so it is written from the rules alone, and plainly. Which
+periods begin and end is asked of `core.schedule`, which is judged by tests of its own; what that
+does to rows is done here.
 It forgets nothing: histories run on it stay within the 30 days for which records are kept.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from creditgate_server.core import commands as c
 from creditgate_server.core import results as r
+from creditgate_server.core import schedule as s
 from creditgate_server.core.commands import LateSettle, Overage, ReturnPolicy
 from creditgate_server.core.faults import Fault, Reason
+from creditgate_server.core.plans import OnLapse
 from creditgate_server.core.prices import AMOUNT_MAX, Price
 from creditgate_server.core.results import Decision, Figure, HoldState, Verb
 
@@ -21,18 +25,27 @@ GRANTED, AVAILABLE, HELD = Figure.GRANTED, Figure.AVAILABLE, Figure.HELD
 SPENT, EXPIRED, VOIDED = Figure.SPENT, Figure.EXPIRED, Figure.VOIDED
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
-    """One bucket in one period; `status` is live, ended or voided."""
+    """One bucket in one period; `status` is live, frozen, ended or voided."""
 
-    bucket_id: str
+    name: str
     kind: c.Kind
     ends_ms: int | None
     granted_ms: int
     actions: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     status: str = "live"
+    restored: int = 0
     figures: dict[Figure, int] = field(default_factory=lambda: dict.fromkeys(Figure, 0))
+
+    @property
+    def bucket_id(self) -> str:
+        return self.name.split("#")[0]
+
+    @property
+    def period(self) -> int:
+        return int(self.name.split("#")[1]) if "#" in self.name else 0
 
     def pays(self, action: str, model: str) -> bool:
         """Whether a job of this action and model may be paid from here."""
@@ -43,14 +56,16 @@ class Row:
     def show(self) -> r.Bucket:
         return r.Bucket(
             bucket_id=self.bucket_id,
-            period=0,
+            period=self.period,
             kind=self.kind,
             **{figure.name.lower(): amount for figure, amount in self.figures.items()},
             ends_ms=self.ends_ms,
             granted_ms=self.granted_ms,
-            ended=self.status != "live",
+            ended=self.status in {"ended", "voided"},
+            frozen=self.status == "frozen",
             actions=self.actions,
             models=self.models,
+            recurring="#" in self.name,
         )
 
 
@@ -79,7 +94,10 @@ class Record:
 
 @dataclass
 class Hold:
-    """One job, with the terms that were pinned to it."""
+    """One job, with the terms that were pinned to it.
+
+    `drawn` is what it drew in `cap_period`, the last in which it did, and has not given back.
+    """
 
     command: c.Authorize | c.Charge
     terms: c.Terms
@@ -94,6 +112,8 @@ class Hold:
     refunded: int = 0
     settled_late: bool = False
     records: dict[str, Record] = field(default_factory=dict)
+    cap_period: int = 0
+    drawn: int = 0
 
     @property
     def held(self) -> int:
@@ -128,7 +148,7 @@ class Hold:
             slices=tuple(
                 r.Slice(
                     bucket_id=part.row.bucket_id,
-                    period=0,
+                    period=part.row.period,
                     kind=part.row.kind,
                     amount=part.amount,
                     charged=part.charged,
@@ -157,9 +177,39 @@ class Account:
     holds: dict[str, Hold] = field(default_factory=dict)
     entries: list[r.LedgerEntry] = field(default_factory=list)
     moves: list[r.Move] = field(default_factory=list)
+    schedule: s.Schedule = field(default_factory=s.Schedule)
+    events: dict[str, str] = field(default_factory=dict)
+    frozen: bool = False
+    limits: dict[str, int | None] = field(default_factory=dict)
+    denied: r.Denial | None = None
 
-    def total(self, figure: Figure) -> int:
-        return sum(row.figures[figure] for row in self.rows.values())
+    @property
+    def available(self) -> int:
+        """What can be spent: what stands in a frozen row is not counted."""
+        live = (row for row in self.rows.values() if row.status != "frozen")
+        return sum(row.figures[AVAILABLE] for row in live)
+
+    @property
+    def held(self) -> int:
+        return sum(row.figures[HELD] for row in self.rows.values())
+
+    @property
+    def room(self) -> int:
+        """How much may still come in."""
+        return AMOUNT_MAX - self.available - self.held
+
+    def used(self, member_id: str) -> int:
+        """What a member has drawn in this cap period."""
+        return sum(
+            hold.drawn
+            for hold in self.holds.values()
+            if hold.command.member_id == member_id and hold.cap_period == self.schedule.cap_period
+        )
+
+    def limit_of(self, member_id: str) -> int | None:
+        """The member's own limit, or that of each member."""
+        own = self.limits.get(member_id)
+        return self.limits.get("") if own is None else own
 
     def open_holds(self) -> list[Hold]:
         return [hold for hold in self.holds.values() if hold.state is HoldState.OPEN]
@@ -200,12 +250,15 @@ class Model:
             return r.Expired(returned=self.expire(account, command))
         if account is None:
             raise _fault(Reason.ACCOUNT_NOT_FOUND, account_id=command.account_id)
+        if isinstance(command, c.Reschedule):
+            return r.Rescheduled(effect=self.reschedule(account, command))
         return self.act(account, command)
 
     def act(self, account: Account, command: c.Command[Any]) -> Any:
         """Run a command on an account that exists."""
-        if not isinstance(command, c.GetHold | c.ListHolds | c.ListLedger):
-            self.end_rows(account)
+        if isinstance(command, c.GetHold | c.ListHolds | c.ListLedger):
+            return self.look(account, command)
+        self.catch_up(account, command)
         match command:
             case c.Authorize() | c.Charge():
                 return self.authorize(account, command)
@@ -220,17 +273,30 @@ class Model:
             case c.VoidBucket():
                 return self.void_bucket(account, command)
             case _:
-                return self.show(account, command)
+                return self.set_or_show(account, command)
 
-    def show(self, account: Account, command: c.Command[Any]) -> Any:
-        """Run a command that only reads."""
+    def set_or_show(self, account: Account, command: c.Command[Any]) -> Any:
+        """Run a command that moves no credits."""
         match command:
+            case c.SetFrozen():
+                account.frozen = command.frozen
+                return self.totals(account)
+            case c.SetMemberLimit():
+                account.limits[command.member_id] = command.amount
+                used = account.used(command.member_id) if command.member_id else 0
+                return r.MemberLimited(used=used)
             case c.GetBalance():
                 return self.balance(account, command)
-            case c.GetHold():
-                return self.hold(account, command.hold_id).show()
             case c.GetAccount():
                 return self.show_account(account)
+            case _:
+                raise AssertionError(command)
+
+    def look(self, account: Account, command: c.Command[Any]) -> Any:
+        """Show what is written, with nothing done that is due."""
+        match command:
+            case c.GetHold():
+                return self.hold(account, command.hold_id).show()
             case c.ListHolds():
                 return self.list_holds(account, command)
             case c.ListLedger():
@@ -244,18 +310,154 @@ class Model:
         """The account's time, which never runs backwards."""
         return max(self.now_ms, account.seen_ms)
 
-    def end_rows(self, account: Account) -> None:
+    def catch_up(self, account: Account, command: Any) -> None:
         """Do what is due before every operation, but for those that show what is written."""
+        now, kept = self.now(account), account.schedule
+        if 0 < kept.next_turn_ms <= now:
+            self.turn(account, s.caught_up(kept, command.rules.plans, now))
+        else:
+            self.end_rows(account)
+
+    def end_rows(self, account: Account) -> None:
+        """End rows whose end has passed, the earliest first."""
         now = self.now(account)
         due = [
-            (row.ends_ms, row.bucket_id, row)
+            (row.ends_ms, row.name.encode(), row)
             for row in account.rows.values()
-            if row.status == "live" and row.ends_ms is not None and row.ends_ms <= now
+            if row.status in {"live", "frozen"} and row.ends_ms is not None and row.ends_ms <= now
         ]
         for _, _, row in sorted(due, key=lambda item: item[:2]):
-            row.status = "ended"
-            self.move(account, row, AVAILABLE, EXPIRED, row.figures[AVAILABLE])
-            self.enter(account, Verb.END_BUCKET, bucket_id=row.bucket_id)
+            self.end(account, row)
+
+    def end(self, account: Account, row: Row) -> None:
+        """End one row."""
+        self.move(account, row, AVAILABLE, EXPIRED, row.figures[AVAILABLE])
+        row.status = "ended"
+        self.enter(account, Verb.END_BUCKET, bucket_id=row.bucket_id)
+
+    def arrive(self, account: Account, row: Row, amount: int, verb: Verb) -> None:
+        """Credits arrive, and pay what the account owes."""
+        self.move(account, row, GRANTED, AVAILABLE, amount)
+        self.enter(account, verb, bucket_id=row.bucket_id)
+        paid = min(account.debt, amount)
+        if paid:
+            self.move(account, row, AVAILABLE, SPENT, paid)
+            self.enter(account, Verb.PAY_DEBT, debt_change=-paid, bucket_id=row.bucket_id)
+
+    # Turns.
+
+    def turn(self, account: Account, turn: s.Turn) -> None:
+        """Apply a turn: rows that stay, then rows that end by their date, then the rest."""
+        for op in turn.ops:
+            if isinstance(op, s.Keep):
+                self.keep(account, op)
+        rolled = {op.row: self.rolled(account, op) for op in turn.ops if isinstance(op, s.Begin)}
+        self.end_rows(account)
+        for op in turn.ops:
+            match op:
+                case s.Begin():
+                    self.begin(account, op, rolled[op.row])
+                case s.Keep():
+                    self.keep(account, op)
+                case s.Lapse():
+                    self.lapse(account, op)
+                case s.Thaw():
+                    self.thaw(account)
+                case _:
+                    self.change(account, op)
+        account.schedule = turn.schedule
+
+    def rolled(self, account: Account, op: s.Begin) -> int:
+        """What a period that begins takes over from the one before."""
+        row = account.rows.get(op.roll_from)
+        if row is None or row.status != "live":
+            return 0
+        return min(row.figures[AVAILABLE], op.roll_max)
+
+    def begin(self, account: Account, op: s.Begin, rolled: int) -> None:
+        assert op.row not in account.rows, op
+        row = Row(
+            name=op.row,
+            kind=c.Kind(op.kind),
+            ends_ms=op.ends_ms,
+            granted_ms=self.now(account),
+            actions=op.actions,
+            models=op.models,
+        )
+        account.rows[op.row] = row
+        self.arrive(account, row, min(op.amount + rolled, account.room), Verb.BEGIN_PERIOD)
+
+    def keep(self, account: Account, op: s.Keep) -> None:
+        row = account.rows.get(op.row)
+        if row is not None and row.status == "live" and row.ends_ms is not None:
+            row.ends_ms = None
+            self.enter(account, Verb.ADJUST, bucket_id=row.bucket_id)
+
+    def change(self, account: Account, op: s.More | s.AtMost | s.End | s.FreezeRow) -> None:
+        """Change a row that is still there."""
+        row = account.rows.get(op.row)
+        if row is None or row.status in {"ended", "voided"}:
+            return
+        if isinstance(op, s.End):
+            self.end(account, row)
+        elif row.status == "frozen":
+            return
+        elif isinstance(op, s.More):
+            self.arrive(account, row, min(op.amount, account.room), Verb.ADJUST)
+        elif isinstance(op, s.FreezeRow):
+            self.freeze(account, row)
+        elif row.figures[AVAILABLE] > op.amount:
+            self.move(account, row, AVAILABLE, EXPIRED, row.figures[AVAILABLE] - op.amount)
+            self.enter(account, Verb.ADJUST, bucket_id=row.bucket_id)
+
+    def lapse(self, account: Account, op: s.Lapse) -> None:
+        for row in account.rows.values():
+            if row.status == "live" and row.kind is c.Kind(op.kind):
+                if op.on_lapse is OnLapse.FREEZE:
+                    self.freeze(account, row)
+                else:
+                    self.end(account, row)
+
+    def freeze(self, account: Account, row: Row) -> None:
+        row.status = "frozen"
+        self.enter(account, Verb.FREEZE_BUCKET, bucket_id=row.bucket_id)
+
+    def thaw(self, account: Account) -> None:
+        for row in account.rows.values():
+            if row.status == "frozen" and row.figures[AVAILABLE] <= account.room:
+                row.status = "live"
+                self.enter(account, Verb.THAW_BUCKET, bucket_id=row.bucket_id)
+
+    def refused(self, account: Account, command: c.Reschedule, reason: Reason) -> Fault:
+        """Say what the event would need: a subscription, an add-on, or the plan it names."""
+        if reason is Reason.NOT_SUBSCRIBED:
+            return _fault(reason, account_id=account.account_id)
+        add_on = getattr(command.event, "name", "")
+        if reason is Reason.ADD_ON_NOT_FOUND:
+            return _fault(reason, add_on_id=add_on)
+        turn = s.caught_up(account.schedule, command.rules.plans, self.now(account))
+        plan = getattr(command.event, "plan", "") or turn.schedule.plan
+        if reason is Reason.ADD_ON_NOT_IN_PLAN:
+            return _fault(reason, add_on_id=add_on, plan_id=plan)
+        return _fault(reason, plan_id=plan)
+
+    def reschedule(self, account: Account, command: c.Reschedule) -> r.Effect:
+        """Apply an event of the subscription, once; what is refused does not even catch up."""
+        known = account.events.get(command.reference)
+        if known == command.fingerprint:
+            return r.Effect.REPLAYED
+        if known is not None:
+            raise _fault(Reason.ID_REUSED, id=command.reference)
+        now = self.now(account)
+        try:
+            turn = s.after(account.schedule, command.rules.plans, now, command.event)
+        except s.Refused as refused:
+            raise self.refused(account, command, Reason[refused.reason]) from None
+        if turn is None:
+            return r.Effect.SUPERSEDED
+        self.turn(account, turn)
+        account.events[command.reference] = command.fingerprint
+        return r.Effect.APPLIED
 
     def move(self, account: Account, row: Row, source: Figure, target: Figure, amount: int) -> None:
         """Take `amount` from one figure of a row to another; `granted` counts what ever came in."""
@@ -267,7 +469,7 @@ class Model:
         account.moves.append(
             r.Move(
                 bucket_id=row.bucket_id,
-                period=0,
+                period=row.period,
                 kind=row.kind,
                 source=source,
                 target=target,
@@ -301,8 +503,8 @@ class Model:
                 model=hold.command.job.model if hold else "",
                 moves=tuple(account.moves),
                 debt_change=debt_change,
-                available=account.total(AVAILABLE),
-                held=account.total(HELD),
+                available=account.available,
+                held=account.held,
                 debt=account.debt,
             )
         )
@@ -311,8 +513,8 @@ class Model:
     def totals(self, account: Account) -> r.Totals:
         return r.Totals(
             seq=len(account.entries),
-            available=account.total(AVAILABLE),
-            held=account.total(HELD),
+            available=account.available,
+            held=account.held,
             debt=account.debt,
             as_of_ms=self.now(account),
         )
@@ -326,7 +528,7 @@ class Model:
         def key(row: Row) -> tuple[str, bool, int, int, bytes]:
             rank = rules.ranks[kinds.index(row.kind)]
             never = row.ends_ms is None
-            return rank, never, row.ends_ms or 0, row.granted_ms, row.bucket_id.encode()
+            return rank, never, row.ends_ms or 0, row.granted_ms, row.name.encode()
 
         return sorted(account.rows.values(), key=key)
 
@@ -345,6 +547,7 @@ class Model:
         self, account: Account, rules: c.Rules, hold: Hold, amount: int, target: Figure
     ) -> None:
         """Draw an amount that is payable into new parts of the hold."""
+        self.count(account, hold, amount)
         left = amount
         for row in self.payers(account, rules, hold.command.job):
             taken = min(left, row.figures[AVAILABLE])
@@ -356,20 +559,43 @@ class Model:
             left -= taken
         assert left == 0, left
 
+    def count(self, account: Account, hold: Hold, amount: int) -> None:
+        """Count for the hold's member what it draws now."""
+        period = account.schedule.cap_period
+        if amount and hold.cap_period != period:
+            hold.cap_period, hold.drawn = period, 0
+        hold.drawn += amount
+
     # Returning.
 
     def give_back(
         self, account: Account, row: Row, source: Figure, amount: int, policy: ReturnPolicy
     ) -> int:
         """Return credits to their row; return how much of it is to be compensated."""
-        if row.status == "live":
+        if row.status in {"live", "frozen"}:
             self.move(account, row, source, AVAILABLE, amount)
             return 0
         if row.status == "voided":
             self.move(account, row, source, VOIDED, amount)
             return 0
         self.move(account, row, source, EXPIRED, amount)
+        if policy is ReturnPolicy.RESTORE_CAPPED:
+            self.restore(account, row, amount)
         return amount if policy is ReturnPolicy.COMPENSATE else 0
+
+    def restore(self, account: Account, ended: Row, amount: int) -> None:
+        """Put credits of a period that is over into the one under way, as far as it was spent."""
+        live = [
+            row
+            for row in account.rows.values()
+            if row.bucket_id == ended.bucket_id and "#" in row.name and row.status == "live"
+        ]
+        if not live or "#" not in ended.name:
+            return
+        row = live[-1]
+        restored = max(0, min(amount, row.figures[SPENT] - row.restored))
+        row.restored += restored
+        self.move(account, row, GRANTED, AVAILABLE, restored)
 
     def return_held(
         self, account: Account, hold: Hold, rules: c.Rules, policy: ReturnPolicy
@@ -381,6 +607,7 @@ class Model:
             compensated += self.give_back(account, part.row, HELD, amount, policy)
             part.returned += amount
             returned += amount
+        hold.drawn -= min(hold.drawn, returned)
         self.compensate(account, rules, compensated)
         return returned
 
@@ -390,12 +617,12 @@ class Model:
             return
         now = self.now(account)
         row = Row(
-            bucket_id=f"compensation/{len(account.entries) + 1}",
+            name=f"compensation/{len(account.entries) + 1}",
             kind=c.Kind.COMPENSATION,
             ends_ms=now + rules.compensation_ms,
             granted_ms=now,
         )
-        account.rows[row.bucket_id] = row
+        account.rows[row.name] = row
         self.move(account, row, GRANTED, AVAILABLE, amount)
 
     # Holds.
@@ -415,18 +642,10 @@ class Model:
                 totals=self.totals(account),
             )
         terms = command.terms
-        if terms is None:
-            return self.denied(account, Decision.UNPRICED_ACTION)
-        if command.max_amount is not None and terms.amount > command.max_amount:
-            return self.denied(account, Decision.PRICE_CHANGED, amount=terms.amount)
-        payable = self.payable(account, command.rules, command.job)
-        if payable < terms.amount:
-            return self.denied(
-                account,
-                Decision.INSUFFICIENT_CREDITS,
-                amount=terms.amount,
-                missing=terms.amount - payable,
-            )
+        denial = self.denial(account, command)
+        if terms is None or denial is not None:
+            assert denial is not None
+            return self.denied(account, command, *denial)
         now = self.now(account)
         hold = Hold(
             command=command,
@@ -455,9 +674,60 @@ class Model:
             totals=self.totals(account),
         )
 
+    def denial(
+        self, account: Account, command: c.Authorize | c.Charge
+    ) -> tuple[Decision, int] | None:
+        """Why the job may not run, the first reason of all, and what is missing; None if it may."""
+        terms = command.terms
+        if terms is None:
+            return Decision.UNPRICED_ACTION, 0
+        if command.max_amount is not None and terms.amount > command.max_amount:
+            return Decision.PRICE_CHANGED, 0
+        if account.frozen:
+            return Decision.ACCOUNT_FROZEN, 0
+        open_max = 0
+        if terms.gate != "*":
+            gates = dict(plan.split("/") for plan in terms.gate.strip(",").split(",") if plan)
+            if account.schedule.plan not in gates:
+                return Decision.PLAN_REQUIRED, 0
+            open_max = int(gates[account.schedule.plan])
+        over = self.over_limit(account, command.member_id, terms.amount)
+        if over > 0:
+            return Decision.MEMBER_LIMIT, over
+        opens = isinstance(command, c.Authorize)
+        if opens and open_max and len(account.open_holds()) >= open_max:
+            return Decision.CONCURRENCY_LIMIT, 0
+        payable = self.payable(account, command.rules, command.job)
+        if payable < terms.amount:
+            return Decision.INSUFFICIENT_CREDITS, terms.amount - payable
+        return None
+
+    def over_limit(self, account: Account, member_id: str, amount: int) -> int:
+        """By how much a draw would pass what the member may draw."""
+        limit = account.limit_of(member_id) if member_id else None
+        return 0 if limit is None else max(0, account.used(member_id) + amount - limit)
+
     def denied(
-        self, account: Account, decision: Decision, *, amount: int = 0, missing: int = 0
+        self,
+        account: Account,
+        command: c.Authorize | c.Charge,
+        decision: Decision,
+        missing: int,
     ) -> r.Authorized:
+        """Deny, and remember it as the account's last denial; the same again changes nothing."""
+        amount = command.terms.amount if command.terms else 0
+        denial = r.Denial(
+            seq=len(account.entries),
+            decision=decision,
+            hold_id=command.hold_id,
+            action=command.job.action,
+            model=command.job.model,
+            member_id=command.member_id,
+            amount=amount,
+            missing=missing,
+        )
+        if account.denied is None or replace(account.denied, seq=denial.seq) != denial:
+            account.denied = denial
         return r.Authorized(
             decision=decision,
             amount=amount,
@@ -465,6 +735,8 @@ class Model:
             missing=missing,
             replayed=False,
             totals=self.totals(account),
+            plan=account.schedule.plan,
+            schedule=account.schedule,
         )
 
     def hold(self, account: Account, hold_id: str) -> Hold:
@@ -487,7 +759,7 @@ class Model:
         hold = None if account is None else account.holds.get(command.hold_id)
         if account is None or hold is None or hold.state is not HoldState.OPEN:
             return None
-        self.end_rows(account)
+        self.catch_up(account, command)
         return self.expire_if_due(account, hold, command.rules)
 
     def extend(self, account: Account, command: c.Extend) -> r.Extended:
@@ -499,13 +771,16 @@ class Model:
         if command.quantity is not None:
             total = self.rated(account, hold.terms.price, command.quantity)
         more = 0 if total is None else max(0, total - hold.amount)
+        over = self.over_limit(account, hold.command.member_id, more) if more else 0
         payable = self.payable(account, command.rules, hold.command.job)
-        if payable < more:
+        if over or payable < more:
             return r.Extended(
-                decision=Decision.INSUFFICIENT_CREDITS,
+                decision=Decision.MEMBER_LIMIT if over else Decision.INSUFFICIENT_CREDITS,
                 hold=hold.show(),
-                missing=more - payable,
+                missing=over or more - payable,
                 totals=self.totals(account),
+                plan=account.schedule.plan,
+                schedule=account.schedule,
             )
         ttl_ms = hold.terms.ttl_ms if command.ttl_ms is None else command.ttl_ms
         latest_ms = hold.authorized_ms + hold.terms.life_ms_max
@@ -569,6 +844,7 @@ class Model:
 
         self.take(account, hold, taken)
         self.draw(account, rules, hold, drawn, SPENT)
+        self.count(account, hold, overdrawn)
         hold.overdrawn += overdrawn
         if late:
             hold.settled_late = True
@@ -644,9 +920,10 @@ class Model:
             )
         overdrawn = min(amount, hold.overdrawn - hold.overdrawn_refunded)
         owed = min(overdrawn, account.debt)
-        if account.total(AVAILABLE) + account.total(HELD) + amount - owed > AMOUNT_MAX:
+        if account.available + account.held + amount - owed > AMOUNT_MAX:
             raise _fault(Reason.AMOUNT_OVERFLOW, account_id=account.account_id)
 
+        hold.drawn -= min(hold.drawn, amount)
         compensated = overdrawn - owed
         left = amount - overdrawn
         for part in reversed(hold.parts):
@@ -679,10 +956,24 @@ class Model:
                 seen_ms=self.now_ms,
             )
             self.accounts[command.account_id] = account
-        self.end_rows(account)
-        if command.zone:
+            self.rezone(account, command, account.zone)
+        elif command.zone and command.zone != account.zone:
+            self.rezone(account, command, command.zone)
             account.zone = command.zone
+        else:
+            self.catch_up(account, command)
         return r.AccountPut(account=self.show_account(account), created=created)
+
+    def rezone(self, account: Account, command: c.PutAccount, zone: str) -> None:
+        """Begin the account's first plan, or go on in another zone from the next period on."""
+        kept, plans, now = account.schedule, command.rules.plans, self.now(account)
+        if kept.version == 0:
+            turn = s.caught_up(replace(kept, zone=zone), plans, now)
+        else:
+            found = s.after(kept, plans, now, s.SetZone(zone=zone))
+            assert found is not None
+            turn = found
+        self.turn(account, turn)
 
     def grant(self, account: Account, command: c.Grant) -> r.Granted:
         now = self.now(account)
@@ -697,13 +988,22 @@ class Model:
                 command.models,
             ):
                 raise _fault(Reason.ID_REUSED, id=command.source_ref)
-            return r.Granted(bucket=row.show(), replayed=True, totals=self.totals(account))
+            return self.granted(account, row, replayed=True)
         if command.ends_ms is not None and command.ends_ms <= now:
             raise _fault(Reason.INVALID_FIELD, field="ends_at")
-        if account.total(AVAILABLE) + account.total(HELD) + command.amount > AMOUNT_MAX:
+        if command.buyers is not None and account.schedule.plan not in command.buyers:
+            return r.Granted(
+                decision=Decision.PLAN_REQUIRED,
+                bucket=None,
+                replayed=False,
+                totals=self.totals(account),
+                plan=account.schedule.plan,
+                schedule=account.schedule,
+            )
+        if account.available + account.held + command.amount > AMOUNT_MAX:
             raise _fault(Reason.AMOUNT_OVERFLOW, account_id=account.account_id)
         row = Row(
-            bucket_id=command.source_ref,
+            name=command.source_ref,
             kind=command.kind,
             ends_ms=command.ends_ms,
             granted_ms=now,
@@ -711,21 +1011,24 @@ class Model:
             models=command.models,
         )
         account.rows[command.source_ref] = row
-        self.move(account, row, GRANTED, AVAILABLE, command.amount)
-        self.enter(account, Verb.GRANT, bucket_id=row.bucket_id)
-        paid = min(account.debt, command.amount)
-        if paid:
-            self.move(account, row, AVAILABLE, SPENT, paid)
-            self.enter(account, Verb.PAY_DEBT, debt_change=-paid, bucket_id=row.bucket_id)
-        return r.Granted(bucket=row.show(), replayed=False, totals=self.totals(account))
+        self.arrive(account, row, command.amount, Verb.GRANT)
+        return self.granted(account, row, replayed=False)
+
+    def granted(self, account: Account, row: Row, *, replayed: bool) -> r.Granted:
+        return r.Granted(
+            decision=Decision.APPROVED,
+            bucket=row.show(),
+            replayed=replayed,
+            totals=self.totals(account),
+        )
 
     def void_bucket(self, account: Account, command: c.VoidBucket) -> r.Voided:
         row = account.rows.get(command.bucket_id)
         if row is None:
             raise _fault(Reason.BUCKET_NOT_FOUND, bucket_id=command.bucket_id)
-        if row.status == "live":
-            row.status = "voided"
+        if row.status in {"live", "frozen"}:
             self.move(account, row, AVAILABLE, VOIDED, row.figures[AVAILABLE])
+            row.status = "voided"
             self.enter(account, Verb.VOID_BUCKET, bucket_id=row.bucket_id)
         return r.Voided(bucket=row.show(), totals=self.totals(account))
 
@@ -733,7 +1036,7 @@ class Model:
 
     def balance(self, account: Account, command: c.GetBalance) -> r.Balance:
         rows = self.ordered(account, command.rules)
-        full = [row for row in rows if row.figures[AVAILABLE]]
+        full = [row for row in rows if row.figures[AVAILABLE] and row.status == "live"]
         payable = [
             row
             for row in full
@@ -742,11 +1045,11 @@ class Model:
         ]
         return r.Balance(
             totals=self.totals(account),
-            buckets=tuple(
-                row.show() for row in full + [row for row in rows if not row.figures[AVAILABLE]]
-            ),
+            buckets=tuple(row.show() for row in full + [row for row in rows if row not in full]),
             payable=sum(row.figures[AVAILABLE] for row in payable),
             open_holds=len(account.open_holds()),
+            zone=account.zone,
+            plan=account.schedule.plan,
         )
 
     def show_account(self, account: Account) -> r.Account:
@@ -755,6 +1058,9 @@ class Model:
             zone=account.zone,
             created_ms=account.created_ms,
             totals=self.totals(account),
+            frozen=account.frozen,
+            schedule=account.schedule,
+            denied=account.denied,
         )
 
     def list_holds(self, account: Account, command: c.ListHolds) -> r.HoldPage:

@@ -64,7 +64,7 @@ class Ask:
     rules: c.Rules = RULES
 
     def put(self, **changes: Any) -> c.PutAccount:
-        return c.PutAccount(account_id=self.account_id, **changes)
+        return c.PutAccount(account_id=self.account_id, rules=self.rules, **changes)
 
     def grant(
         self, source_ref: str, amount: int, kind: Kind = Kind.TOP_UP, **changes: Any
@@ -133,7 +133,7 @@ class Ask:
         return c.GetHold(account_id=self.account_id, hold_id=hold_id)
 
     def account(self) -> c.GetAccount:
-        return c.GetAccount(account_id=self.account_id)
+        return c.GetAccount(account_id=self.account_id, rules=self.rules)
 
     def balance(self, action: str = "", model: str = "") -> c.GetBalance:
         return c.GetBalance(
@@ -246,10 +246,21 @@ def seen(reply: Any) -> Any:
     if isinstance(reply, Fault):
         return reply.reason, reply.metadata, reply.outcome
     if isinstance(reply, r.Balance):
-        full = [bucket for bucket in reply.buckets if bucket.available]
-        rest = sorted(reply.buckets[len(full) :], key=lambda bucket: bucket.bucket_id)
+        full = [bucket for bucket in reply.buckets if bucket.available and not bucket.frozen]
+        rest = sorted(reply.buckets[len(full) :], key=row_of)
         return dataclasses.replace(reply, buckets=(*full, *rest))
     return reply
+
+
+def row_of(part: r.Bucket | r.Move) -> tuple[str, int]:
+    """A bucket in one period."""
+    return part.bucket_id, part.period
+
+
+def granted(reply: r.Granted) -> r.Bucket:
+    """The bucket of a grant that was not denied."""
+    assert reply.bucket is not None, reply
+    return reply.bucket
 
 
 def figures(bucket: r.Bucket) -> dict[str, int]:
@@ -320,28 +331,34 @@ def audit(whole: Snapshot) -> None:
         assert all(amount > 0 for amount in parts.values()), bucket
         assert parts.pop("granted") == sum(parts.values()), bucket
         assert not (bucket.ended and bucket.available), bucket
-    assert totals.available == sum(bucket.available for bucket in buckets)
+    assert totals.available == sum(bucket.available for bucket in buckets if not bucket.frozen)
     assert totals.held == sum(bucket.held for bucket in buckets)
     assert totals.held == sum(hold.held for hold in whole.open_holds)
     assert whole.balance.open_holds == len(whole.open_holds)
 
-    folded: dict[str, dict[str, int]] = {}
+    folded: dict[tuple[str, int], dict[str, int]] = {}
     debt = 0
+    # An entry says the bucket that freezes, not in which period: from there on the totals are
+    # compared with the model's alone.
+    frozen = False
     for seq, entry in enumerate(whole.entries, start=1):
         assert entry.seq == seq
         for move in entry.moves:
-            row = folded.setdefault(move.bucket_id, dict.fromkeys(map(str, Figure), 0))
+            row = folded.setdefault(row_of(move), dict.fromkeys(map(str, Figure), 0))
             row[str(move.source)] += move.amount if move.source is Figure.GRANTED else -move.amount
             row[str(move.target)] += move.amount
         debt += entry.debt_change
         assert entry.debt == debt >= 0
+        frozen = frozen or entry.verb is r.Verb.FREEZE_BUCKET
         for figure, total in ((Figure.AVAILABLE, entry.available), (Figure.HELD, entry.held)):
-            assert total == sum(row[str(figure)] for row in folded.values()), entry
+            amount = sum(row[str(figure)] for row in folded.values())
+            assert total == amount or (frozen and figure is Figure.AVAILABLE), entry
     assert totals.seq == len(whole.entries)
     assert totals.debt == debt
     assert folded == {
-        bucket.bucket_id: {str(figure): getattr(bucket, figure.name.lower()) for figure in Figure}
+        row_of(bucket): {str(figure): getattr(bucket, figure.name.lower()) for figure in Figure}
         for bucket in buckets
+        if bucket.granted
     }
     times = [entry.at_ms for entry in whole.entries]
     assert all(before <= after for before, after in itertools.pairwise(times))

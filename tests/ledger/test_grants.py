@@ -6,7 +6,7 @@ from creditgate_server.core.commands import Kind, Overage
 from creditgate_server.core.faults import Reason
 from creditgate_server.core.prices import AMOUNT_MAX
 from creditgate_server.core.results import Decision, Verb
-from tests.ledger.bench import DAY_MS, START_MS, Ask, Bench, moved, refused, terms
+from tests.ledger.bench import DAY_MS, START_MS, Ask, Bench, granted, moved, refused, terms
 
 
 async def test_the_first_put_creates_the_account_and_the_second_finds_it(ledger: Bench) -> None:
@@ -50,7 +50,7 @@ async def test_a_grant_is_there_at_once(ledger: Bench) -> None:
     )
     reply = await ledger.run(grant)
     assert not reply.replayed
-    bucket = reply.bucket
+    bucket = granted(reply)
     assert (bucket.bucket_id, bucket.kind, bucket.period) == ("pack", Kind.TOP_UP, 0)
     assert (bucket.granted, bucket.available, bucket.ended) == (800, 800, False)
     assert (bucket.ends_ms, bucket.granted_ms) == (START_MS + DAY_MS, START_MS)
@@ -65,7 +65,7 @@ async def test_a_payment_told_twice_grants_once(ledger: Bench) -> None:
     await ledger.run_all(grant, ledger.ask.charge("job", 300))
     again = await ledger.run(grant)
     assert again.replayed
-    assert (again.bucket.granted, again.bucket.available) == (800, 500)
+    assert (granted(again).granted, granted(again).available) == (800, 500)
     assert again.totals.available == 500
 
 
@@ -74,14 +74,14 @@ async def test_a_payment_told_again_after_its_credits_ended_grants_nothing(ledge
     await ledger.run(grant)
     ledger.advance(10)
     again = await ledger.run(grant)
-    assert (again.replayed, again.bucket.ended, again.bucket.expired) == (True, True, 5)
+    assert (again.replayed, granted(again).ended, granted(again).expired) == (True, True, 5)
 
 
 @pytest.mark.parametrize(("lasts_ms", "fits"), [(1, True), (0, False), (-1, False)])
 async def test_a_grant_must_end_in_the_future(ledger: Bench, lasts_ms: int, *, fits: bool) -> None:
     grant = ledger.ask.grant("daily", 5, ends_ms=START_MS + lasts_ms)
     if fits:
-        assert (await ledger.run(grant)).bucket.available == 5
+        assert granted(await ledger.run(grant)).available == 5
         return
     with refused(Reason.INVALID_FIELD, field="ends_at"):
         await ledger.run(grant)
@@ -243,7 +243,7 @@ async def test_credits_that_arrive_pay_a_debt_first(
     await owing(ledger, 5)
     reply = await ledger.run(ledger.ask.grant("pack", amount))
     paid = 5 - debt
-    assert (reply.bucket.available, reply.bucket.spent) == (available, paid)
+    assert (granted(reply).available, granted(reply).spent) == (available, paid)
     assert (reply.totals.available, reply.totals.debt) == (available, debt)
     grant, pay = (await ledger.entries())[-2:]
     assert (grant.verb, grant.available, grant.debt) == (Verb.GRANT, amount, 5)

@@ -51,15 +51,17 @@ PLANTED = {
     # P2: never more than there is.
     "held credits may be held again": Change(
         "prelude",
-        "  local picks, got = find_credits(a, price, wanted.action, wanted.model)\n",
-        "  local picks, got = find_credits(a, price, wanted.action, wanted.model)\n"
-        "  got = got + a.held\n",
+        "    picks, got = find_credits(a, price, wanted.action, wanted.model)\n",
+        "    picks, got = find_credits(a, price, wanted.action, wanted.model)\n"
+        "    got = got + a.held\n",
     ),
     "one credit too many is given": Change(
-        "prelude", "  if got < price then\n", "  if got < price - 1 then\n"
+        "prelude", "    if got < price then\n", "    if got < price - 1 then\n"
     ),
     "the last credit is kept": Change(
-        "prelude", "  if got < price then\n", "  if got < price or got == price and got > 0 then\n"
+        "prelude",
+        "    if got < price then\n",
+        "    if got < price or got == price and got > 0 then\n",
     ),
     "a limited bucket pays other models": Change(
         "prelude",
@@ -96,8 +98,8 @@ PLANTED = {
     ),
     "a replay tells the amount of now": Change(
         "prelude",
-        "return { 'approved', text(earlier.first), earlier.record, '1', '0' }",
-        "return { 'approved', text(earlier.amount), earlier.record, '1', '0' }",
+        "return { 'approved', text(earlier.first), earlier.record,",
+        "return { 'approved', text(earlier.amount), earlier.record,",
     ),
     "an operation without an id is found by its verb alone": Change(
         "prelude",
@@ -190,7 +192,7 @@ PLANTED = {
     ),
     "an ended bucket takes credits back": Change(
         "prelude",
-        "    if row.status == 'L' then\n      move(a, row, from, 'a', part)",
+        "    if row.status == 'L' or row.status == 'F' then\n      move(a, row, from, 'a', part)",
         "    if row.status ~= 'V' then\n      move(a, row, from, 'a', part)",
     ),
     "a forfeit is made good": Change(
@@ -211,7 +213,7 @@ PLANTED = {
         "prelude", "    a.due = next_name and row_of(a, next_name).ends or 0\n", "    a.due = 0\n"
     ),
     "a debt is not paid by what arrives": Change(
-        "grant", "local paid = math.min(a.debt, amount)", "local paid = 0"
+        "prelude", "local paid = math.min(a.debt, n)", "local paid = 0"
     ),
     "a grant may end in the past": Change(
         "grant", "if ends > 0 and ends <= a.now then", "if false then"
@@ -307,11 +309,11 @@ def forgetful(kind: type[c.Command[Any]], field: str) -> Any:
     if spec.default is dataclasses.MISSING:
         change = {field: c.Job(action="any")}
 
-    def arguments(command: c.Command[Any], clock: str) -> list[str]:
+    def arguments(command: c.Command[Any], clock: str, turn: str) -> list[str]:
         blind = dataclasses.replace(command, **change)
         return [
             blind.fingerprint if word == command.fingerprint else word
-            for word in verb.arguments(command, clock)
+            for word in verb.arguments(command, clock, turn)
         ]
 
     return dataclasses.replace(verb, arguments=arguments)
