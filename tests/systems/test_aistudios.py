@@ -36,7 +36,7 @@ async def test_r72_what_is_generated_again_is_charged_again(shop: Shop) -> None:
     kim = await personal(shop)
     for left in (50, 40, 30):
         await kim.spend("video.generate", quantity=10)
-        assert await kim.left() == {"base#0": left}
+        assert list((await kim.left()).values()) == [left]
 
 
 async def test_r73_premium_media_costs_credits_and_the_basic_model_is_free(shop: Shop) -> None:
@@ -113,7 +113,7 @@ async def test_r78_what_is_left_expires_at_the_end_of_the_cycle(shop: Shop) -> N
 async def test_r79_r85_add_on_credits_expire_with_the_base_credits(shop: Shop) -> None:
     kim = await personal(shop, units=2)
     await kim.spend("image.generate", quantity=70)
-    assert list((await kim.left()).items())[1] == ("unit#0", 110)
+    assert (await kim.left())["unit#0"] == 110
     base, unit = (part for part in (await kim.balance()).buckets if not part.ended)
     assert base.ends_ms == unit.ends_ms == ms("2026-02-28 10:00")
     await kim.at("2026-02-28 10:00")

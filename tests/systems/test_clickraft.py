@@ -73,9 +73,7 @@ async def test_r59_a_worker_that_died_loses_no_credits(shop: Shop) -> None:
     await acme.at("2026-01-31 10:30")
     while await shop.ledger.expire_due(shop.catalog.rules):
         pass
-    found = await shop.ledger.run(
-        c.GetHold(account_id=acme.account_id, hold_id=held.hold.hold_id)
-    )
+    found = await shop.ledger.run(c.GetHold(account_id=acme.account_id, hold_id=held.hold.hold_id))
     assert found.state is HoldState.EXPIRED
     assert (await acme.balance()).totals.available == 2_000
 
@@ -178,7 +176,7 @@ async def test_r65_the_order_is_the_operators_and_not_the_one_of_ends(shop: Shop
     ends = [part.ends_ms for part in (await acme.balance()).buckets]
     assert ends[1] is None, "what never ends is drawn before what ends tomorrow"
     assert ends[2] is not None
-    assert list(shop.catalog.kinds[:4]) == FOUR
+    assert [kind for kind in shop.catalog.kinds if kind in FOUR] == FOUR
 
 
 async def test_r66_r67_after_a_reset_there_is_what_was_purchased_and_a_new_allowance(

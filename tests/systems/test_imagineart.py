@@ -1,13 +1,14 @@
 """S1, ImagineArt as it is today: rules R27 to R49 as its catalog runs."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
 from creditgate_server.core import schedule
 from creditgate_server.core.calendar import day_of
 from creditgate_server.core.commands import Kind
-from creditgate_server.core.results import Decision, Figure
+from creditgate_server.core.results import Decision, Figure, Move
 from creditgate_server.core.schedule import Coming, When
 from tests.schedule.times import ms
 from tests.systems.shop import Shop, drawn, job
@@ -34,7 +35,7 @@ async def test_r27_credits_are_deducted_when_one_generates_or_edits(shop: Shop) 
     ],
 )
 async def test_r28_the_price_depends_on_tool_model_settings_and_number_of_results(
-    shop: Shop, action: str, model: str, quantity: int, settings: dict[str, str], price: int
+    shop: Shop, *, action: str, model: str, quantity: int, settings: dict[str, str], price: int
 ) -> None:
     ana = await shop.customer("2026-01-15 10:00", plan="creator")
     assert await ana.spend(action, model, quantity, **settings) == price
@@ -259,8 +260,8 @@ async def test_r48_what_was_used_is_told_by_date_tool_and_model(shop: Shop) -> N
     ]
 
 
-def _spent(moves: tuple[object, ...]) -> int:
-    return sum(getattr(move, "amount") for move in moves if getattr(move, "target") is Figure.SPENT)
+def _spent(moves: Sequence[Move]) -> int:
+    return sum(move.amount for move in moves if move.target is Figure.SPENT)
 
 
 async def test_r49_support_sees_the_account_its_plan_and_the_balance_in_detail(shop: Shop) -> None:
