@@ -216,6 +216,7 @@ local function add_row(a, name, kind, ends_ms, actions, models)
     status = 'L', actions = actions, models = models,
   }
   a.row[name] = row
+  a.touched[name] = row
   a.limited = a.limited + limited(row)
   set_list(a, 'rows', list_of(a, 'rows') .. name .. ' ')
   if ends_ms > 0 then
