@@ -10,6 +10,8 @@ from creditgate.errors import (
     AccountFrozen,
     AccountNotFound,
     ActionNotInPlan,
+    AddOnNotFound,
+    AddOnNotInPlan,
     AlreadyRun,
     AmountExceedsHold,
     AmountOverflow,
@@ -32,7 +34,10 @@ from creditgate.errors import (
     NoSuchMethod,
     NotFound,
     NotPermitted,
+    NotSubscribed,
     OutcomeUnknown,
+    PackNotFound,
+    PlanNotFound,
     PlanRequired,
     PriceChanged,
     RefundExceedsCharge,
@@ -42,6 +47,7 @@ from creditgate.errors import (
     UnpricedAction,
     raise_for_denial,
 )
+from creditgate.v1.accounts_pb2 import Effect, When
 from creditgate.v1.credits_pb2 import RefundReason
 from creditgate.v1.resources_pb2 import Decision, DenialReason, HoldState, Kind, LedgerVerb
 
@@ -49,6 +55,8 @@ __all__ = [
     "AccountFrozen",
     "AccountNotFound",
     "ActionNotInPlan",
+    "AddOnNotFound",
+    "AddOnNotInPlan",
     "AlreadyRun",
     "AmountExceedsHold",
     "AmountOverflow",
@@ -61,6 +69,7 @@ __all__ = [
     "Decision",
     "DenialReason",
     "Denied",
+    "Effect",
     "Fault",
     "Hold",
     "HoldEnded",
@@ -80,7 +89,10 @@ __all__ = [
     "NoSuchMethod",
     "NotFound",
     "NotPermitted",
+    "NotSubscribed",
     "OutcomeUnknown",
+    "PackNotFound",
+    "PlanNotFound",
     "PlanRequired",
     "PriceChanged",
     "RefundExceedsCharge",
@@ -91,6 +103,7 @@ __all__ = [
     "TooManyOperations",
     "Unavailable",
     "UnpricedAction",
+    "When",
     "answers",
     "calls",
     "current_hold",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message_factory import GetMessageClass
 
-from creditgate.v1 import accounts_pb2, catalog_pb2, credits_pb2
+from creditgate.v1 import accounts_pb2, catalog_pb2, credits_pb2, test_clock_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,7 +20,9 @@ SERVICES: tuple[FileDescriptor, ...] = (
     credits_pb2.DESCRIPTOR,
     accounts_pb2.DESCRIPTOR,
     catalog_pb2.DESCRIPTOR,
+    test_clock_pb2.DESCRIPTOR,
 )
+_READS = ("Get", "List", "Quote", "Forecast", "Explain")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def _methods(files: Iterable[FileDescriptor]) -> Iterable[Method]:
                     path=f"/{service.full_name}/{method.name}",
                     request=_message_class(method.input_type),
                     response=_message_class(method.output_type),
-                    changes=not method.name.startswith(("Get", "List", "Quote")),
+                    changes=not method.name.startswith(_READS),
                 )
 
 

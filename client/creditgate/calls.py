@@ -32,22 +32,47 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from creditgate._methods import Method, method_of
 from creditgate.v1.accounts_pb2 import (
+    CancelSubscriptionRequest,
+    CancelSubscriptionResponse,
+    ChangePlanRequest,
+    ChangePlanResponse,
+    ExplainRequest,
+    ExplainResponse,
+    ForecastRequest,
+    ForecastResponse,
+    FreezeRequest,
+    FreezeResponse,
     GetAccountRequest,
     GetAccountResponse,
+    GetUsageRequest,
+    GetUsageResponse,
     GrantCreditsRequest,
     GrantCreditsResponse,
     ListLedgerRequest,
     ListLedgerResponse,
+    PurchaseTopUpRequest,
+    PurchaseTopUpResponse,
     PutAccountRequest,
     PutAccountResponse,
+    SetAddOnsRequest,
+    SetAddOnsResponse,
+    SetMemberLimitRequest,
+    SetMemberLimitResponse,
+    SubscribeRequest,
+    SubscribeResponse,
+    UnfreezeRequest,
+    UnfreezeResponse,
     VoidBucketRequest,
     VoidBucketResponse,
+    When,
 )
 from creditgate.v1.catalog_pb2 import (
     GetCatalogRequest,
     GetCatalogResponse,
     ListPricesRequest,
     ListPricesResponse,
+    ReloadCatalogRequest,
+    ReloadCatalogResponse,
 )
 from creditgate.v1.credits_pb2 import (
     AuthorizeRequest,
@@ -74,6 +99,12 @@ from creditgate.v1.credits_pb2 import (
     SettleResponse,
 )
 from creditgate.v1.resources_pb2 import Job, Kind
+from creditgate.v1.test_clock_pb2 import (
+    AdvanceRequest,
+    AdvanceResponse,
+    GetTimeRequest,
+    GetTimeResponse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -81,22 +112,37 @@ if TYPE_CHECKING:
 __all__ = [
     "Call",
     "Seconds",
+    "advance",
     "authorize",
+    "cancel_subscription",
+    "change_plan",
     "charge",
     "execute",
+    "explain",
     "extend",
+    "forecast",
+    "freeze",
     "get_account",
     "get_balance",
     "get_catalog",
     "get_hold",
+    "get_time",
+    "get_usage",
     "grant_credits",
     "list_holds",
     "list_ledger",
     "list_prices",
+    "planned",
+    "purchase_top_up",
     "put_account",
     "quote",
     "refund",
+    "reload_catalog",
+    "set_add_ons",
+    "set_member_limit",
     "settle",
+    "subscribe",
+    "unfreeze",
     "void_bucket",
 ]
 
@@ -152,6 +198,8 @@ def authorize(
     ttl: Seconds | None = None,
     max_amount: int | None = None,
     member_id: str = "",
+    quoted_version: str = "",
+    quoted_amount: int | None = None,
     or_raise: bool = False,
 ) -> Call[AuthorizeResponse]:
     """Set the price of a job aside, until it is settled, refunded or its deadline passes.
@@ -159,8 +207,9 @@ def authorize(
     A denial is an answer: look at `decision`, pass the answer through `raise_for_denial`, or say
     `or_raise`. `hold_id` is your id of the job. `quantity` counts the price's unit (default 1).
     The hold stands `ttl` (default: the action's) unless extended. `max_amount` denies rather than
-    pay more. For a job that runs in this process take `hold()`, which settles, refunds and
-    extends by itself.
+    pay more. A quote (its `catalog_version` and `amount`) is kept as long as it binds, and denied
+    rather than exceeded after that. For a job that runs in this process take `hold()`, which
+    settles, refunds and extends by itself.
     """
     request = AuthorizeRequest(
         **_given(
@@ -170,6 +219,8 @@ def authorize(
             ttl=_duration(ttl),
             max_amount=max_amount,
             member_id=member_id,
+            quoted_version=quoted_version,
+            quoted_amount=quoted_amount,
         )
     )
     return Call(request, or_raise)
@@ -379,6 +430,194 @@ def list_ledger(
     )
 
 
+def subscribe(
+    account_id: str,
+    reference: str,
+    plan_id: str,
+    *,
+    seats: int = 0,
+    anchor: datetime | None = None,
+    paid_through: datetime | None = None,
+    allowances: Mapping[str, int] | None = None,
+    occurred_at: datetime | None = None,
+) -> Call[SubscribeResponse]:
+    """Put an account on a plan, or move what an existing subscription is paid through.
+
+    `reference` is your id of the event, such as the invoice's: it is applied once, however often it
+    is sent. Its periods are counted from `anchor` (default: now). Without `paid_through` it runs
+    until it is cancelled. `allowances` are those of a contract, by the name of the plan's grant.
+    `occurred_at` puts events in order that arrive out of it.
+    """
+    request = SubscribeRequest(
+        **_given(
+            account_id=account_id,
+            reference=reference,
+            plan_id=plan_id,
+            seats=seats,
+            anchor=_timestamp(anchor),
+            paid_through=_timestamp(paid_through),
+            allowances=None if allowances is None else dict(allowances),
+            occurred_at=_timestamp(occurred_at),
+        )
+    )
+    return Call(request)
+
+
+def change_plan(
+    account_id: str,
+    reference: str,
+    *,
+    plan_id: str = "",
+    seats: int = 0,
+    when: When.ValueType | str = When.WHEN_UNSPECIFIED,
+    occurred_at: datetime | None = None,
+) -> Call[ChangePlanResponse]:
+    """Change the plan or the seats of a subscription; what is left out stays as it is.
+
+    `when` is NOW or PERIOD_END; unless given, what is more counts now and what is less later.
+    """
+    request = ChangePlanRequest(
+        **_given(
+            account_id=account_id,
+            reference=reference,
+            plan_id=plan_id,
+            seats=seats,
+            when=_enum(When, "WHEN_", when),
+            occurred_at=_timestamp(occurred_at),
+        )
+    )
+    return Call(request)
+
+
+def cancel_subscription(
+    account_id: str,
+    reference: str,
+    *,
+    when: When.ValueType | str = When.WHEN_UNSPECIFIED,
+    occurred_at: datetime | None = None,
+) -> Call[CancelSubscriptionResponse]:
+    """End a subscription: at the end of its period, or NOW."""
+    request = CancelSubscriptionRequest(
+        **_given(
+            account_id=account_id,
+            reference=reference,
+            when=_enum(When, "WHEN_", when),
+            occurred_at=_timestamp(occurred_at),
+        )
+    )
+    return Call(request)
+
+
+def purchase_top_up(
+    account_id: str, payment_ref: str, pack_amount: int, *, or_raise: bool = False
+) -> Call[PurchaseTopUpResponse]:
+    """Sell a pack of the catalog, once for each `payment_ref`.
+
+    A denial is an answer, as that of `authorize`: the account's plan may not buy. Then the money
+    goes back.
+    """
+    request = PurchaseTopUpRequest(
+        account_id=account_id, payment_ref=payment_ref, pack_amount=pack_amount
+    )
+    return Call(request, or_raise)
+
+
+def set_add_ons(
+    account_id: str,
+    reference: str,
+    add_on_id: str,
+    units: int,
+    *,
+    occurred_at: datetime | None = None,
+) -> Call[SetAddOnsResponse]:
+    """Set how many units of an add-on there are in all: more count now, fewer from next period."""
+    request = SetAddOnsRequest(
+        **_given(
+            account_id=account_id,
+            reference=reference,
+            add_on_id=add_on_id,
+            units=units,
+            occurred_at=_timestamp(occurred_at),
+        )
+    )
+    return Call(request)
+
+
+def set_member_limit(
+    account_id: str, *, member_id: str = "", amount: int | None = None
+) -> Call[SetMemberLimitResponse]:
+    """Limit what a member may draw in a period; None lifts it.
+
+    Without `member_id` it is the limit of each member that has none of its own.
+    """
+    request = SetMemberLimitRequest(
+        **_given(account_id=account_id, member_id=member_id, amount=amount)
+    )
+    return Call(request)
+
+
+def freeze(account_id: str) -> Call[FreezeResponse]:
+    """Deny new holds of an account. Open ones finish."""
+    return Call(FreezeRequest(account_id=account_id))
+
+
+def unfreeze(account_id: str) -> Call[UnfreezeResponse]:
+    """Allow new holds of an account again."""
+    return Call(UnfreezeRequest(account_id=account_id))
+
+
+def get_usage(
+    account_id: str,
+    *,
+    from_: datetime | None = None,
+    until: datetime | None = None,
+    action: str = "",
+    model: str = "",
+) -> Call[GetUsageResponse]:
+    """Add up what was charged by day, action and model; unless given, in the last 30 days."""
+    request = GetUsageRequest(
+        **_given(
+            **{"account_id": account_id, "from": _timestamp(from_)},
+            until=_timestamp(until),
+            action=action,
+            model=model,
+        )
+    )
+    return Call(request)
+
+
+def planned(
+    times: int,
+    *,
+    action: str,
+    model: str = "",
+    quantity: int | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> ForecastRequest.Planned:
+    """Say what is run how often in a month, for `forecast`."""
+    return ForecastRequest.Planned(job=_job(action, model, quantity, settings), times=times)
+
+
+def forecast(
+    planned: Iterable[ForecastRequest.Planned], *, buffer_percent: int | None = None
+) -> Call[ForecastResponse]:
+    """Estimate what a month of jobs costs, and which plans cover it.
+
+    ```python
+    from creditgate.calls import planned
+
+    client.forecast([planned(660, action="image.generate"), planned(220, action="video.generate")])
+    ```
+    """
+    request = ForecastRequest(**_given(planned=list(planned), buffer_percent=buffer_percent))
+    return Call(request)
+
+
+def explain(account_id: str) -> Call[ExplainResponse]:
+    """Tell in sentences why a balance is what it is, and why the last request was denied."""
+    return Call(ExplainRequest(account_id=account_id))
+
+
 # Catalog
 
 
@@ -390,6 +629,25 @@ def get_catalog() -> Call[GetCatalogResponse]:
 def list_prices(*, action: str = "") -> Call[ListPricesResponse]:
     """List the prices in force, of one action or of all."""
     return Call(ListPricesRequest(action=action))
+
+
+def reload_catalog() -> Call[ReloadCatalogResponse]:
+    """Have the catalog's file read again. With `problems` in the answer, the old one stays."""
+    return Call(ReloadCatalogRequest())
+
+
+# Test clock
+
+
+def get_time() -> Call[GetTimeResponse]:
+    """Tell the time that accounts live by. Only a server in developer mode has this method."""
+    return Call(GetTimeRequest())
+
+
+def advance(*, by: Seconds | None = None, until: datetime | None = None) -> Call[AdvanceResponse]:
+    """Move the time forward, `by` so much or `until` a moment. Only in developer mode."""
+    _one_of(by=by, until=until)
+    return Call(AdvanceRequest(**_given(by=_duration(by), until=_timestamp(until))))
 
 
 # From plain Python to fields

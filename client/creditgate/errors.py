@@ -16,7 +16,9 @@ CreditgateError
     ├── NotFound
     │   ├── AccountNotFound
     │   ├── HoldNotFound
-    │   └── BucketNotFound
+    │   ├── BucketNotFound
+    │   ├── PlanNotFound      .plan_id
+    │   └── AddOnNotFound     .add_on_id
     ├── IdReused              .id
     ├── HoldEnded             .state .charged .refunded
     │   ├── HoldSettled
@@ -27,6 +29,9 @@ CreditgateError
     ├── AmountExceedsHold     .held
     ├── RefundExceedsCharge   .refundable
     ├── AmountOverflow
+    ├── AddOnNotInPlan        .add_on_id .plan_id
+    ├── NotSubscribed         .account_id
+    ├── PackNotFound          .pack_amount
     ├── TooManyOperations     .limit
     ├── NotPermitted
     ├── NoSuchMethod
@@ -42,6 +47,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
+from creditgate.v1.accounts_pb2 import PurchaseTopUpResponse
 from creditgate.v1.credits_pb2 import (
     AuthorizeResponse,
     ChargeResponse,
@@ -62,6 +68,8 @@ __all__ = [
     "AccountFrozen",
     "AccountNotFound",
     "ActionNotInPlan",
+    "AddOnNotFound",
+    "AddOnNotInPlan",
     "AlreadyRun",
     "AmountExceedsHold",
     "AmountOverflow",
@@ -84,7 +92,10 @@ __all__ = [
     "NoSuchMethod",
     "NotFound",
     "NotPermitted",
+    "NotSubscribed",
     "OutcomeUnknown",
+    "PackNotFound",
+    "PlanNotFound",
     "PlanRequired",
     "PriceChanged",
     "RefundExceedsCharge",
@@ -96,8 +107,15 @@ __all__ = [
 ]
 
 Outcome = Literal["applied", "not-applied", "unknown"]
-Answer = QuoteResponse | AuthorizeResponse | ExtendResponse | ChargeResponse
-A = TypeVar("A", QuoteResponse, AuthorizeResponse, ExtendResponse, ChargeResponse)
+Answer = QuoteResponse | AuthorizeResponse | ExtendResponse | ChargeResponse | PurchaseTopUpResponse
+A = TypeVar(
+    "A",
+    QuoteResponse,
+    AuthorizeResponse,
+    ExtendResponse,
+    ChargeResponse,
+    PurchaseTopUpResponse,
+)
 
 
 class CreditgateError(Exception):
@@ -139,12 +157,14 @@ class Denied(CreditgateError):
         """The price of the job; for a raise what the hold has."""
         if isinstance(self.response, ExtendResponse):
             return self.response.hold.amount
-        return 0 if self.response is None else self.response.amount
+        if self.response is None or isinstance(self.response, PurchaseTopUpResponse):
+            return 0
+        return self.response.amount
 
     @property
     def missing(self) -> int:
         """How many credits are missing; 0 if it was not denied for credits."""
-        if self.response is None:
+        if self.response is None or isinstance(self.response, PurchaseTopUpResponse):
             return 0
         if isinstance(self.response, QuoteResponse):
             return max(0, self.response.amount - self.response.payable)
@@ -184,7 +204,7 @@ class AccountFrozen(Denied):
 
 
 class PlanRequired(Denied):
-    """The action or the model needs another plan: offer the plans in `remedies`."""
+    """The job or the purchase needs another plan: offer the plans in `remedies`."""
 
 
 class ActionNotInPlan(Denied):
@@ -367,6 +387,28 @@ class BucketNotFound(NotFound):
         return self.metadata.get("bucket_id", "")
 
 
+class PlanNotFound(NotFound):
+    """The catalog has no such plan, or none any more: `get_catalog` lists those it has."""
+
+    advice = "get_catalog lists the plans."
+
+    @property
+    def plan_id(self) -> str:
+        """The plan in question."""
+        return self.metadata.get("plan_id", "")
+
+
+class AddOnNotFound(NotFound):
+    """The catalog has no such add-on: check its id."""
+
+    advice = "Check the id of the add-on."
+
+    @property
+    def add_on_id(self) -> str:
+        """The add-on in question."""
+        return self.metadata.get("add_on_id", "")
+
+
 class IdReused(Fault):
     """The id was used with other content, and nothing changed: a retry must be identical.
 
@@ -505,6 +547,44 @@ class AmountOverflow(Fault):
     advice = "The largest amount is 2^53 - 1."
 
 
+class AddOnNotInPlan(Fault):
+    """The add-on does not fit the account's plan: change the plan first, or take another."""
+
+    advice = "Change the plan first, or take an add-on that fits it."
+
+    @property
+    def add_on_id(self) -> str:
+        """The add-on in question."""
+        return self.metadata.get("add_on_id", "")
+
+    @property
+    def plan_id(self) -> str:
+        """The plan of the account."""
+        return self.metadata.get("plan_id", "")
+
+
+class NotSubscribed(Fault):
+    """The account has no subscription: `subscribe` it first."""
+
+    advice = "Subscribe the account first."
+
+    @property
+    def account_id(self) -> str:
+        """The account in question."""
+        return self.metadata.get("account_id", "")
+
+
+class PackNotFound(Fault):
+    """The catalog sells no such pack: `get_catalog` lists those it sells."""
+
+    advice = "get_catalog lists the packs; if it was paid, give the money back."
+
+    @property
+    def pack_amount(self) -> int | None:
+        """The pack that was asked for; None if it was not said."""
+        return self._number("pack_amount")
+
+
 class TooManyOperations(Fault):
     """The hold has as many operations as are recorded: settle in larger portions."""
 
@@ -584,6 +664,11 @@ FAULTS: Mapping[ErrorReason.ValueType, type[Fault]] = {
     ErrorReason.ERROR_REASON_NO_SUCH_METHOD: NoSuchMethod,
     ErrorReason.ERROR_REASON_INTERNAL: ServerDefect,
     ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE: MessageTooLarge,
+    ErrorReason.ERROR_REASON_PLAN_NOT_FOUND: PlanNotFound,
+    ErrorReason.ERROR_REASON_ADD_ON_NOT_FOUND: AddOnNotFound,
+    ErrorReason.ERROR_REASON_ADD_ON_NOT_IN_PLAN: AddOnNotInPlan,
+    ErrorReason.ERROR_REASON_NOT_SUBSCRIBED: NotSubscribed,
+    ErrorReason.ERROR_REASON_PACK_NOT_FOUND: PackNotFound,
 }
 
 

@@ -8,39 +8,49 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from creditgate.v1 import accounts_pb2, catalog_pb2, credits_pb2
+from creditgate.v1 import accounts_pb2, catalog_pb2, credits_pb2, test_clock_pb2
 from tests.project.tree import ROOT
 
-METHODS: dict[str, MethodDescriptor] = {
-    method.name: method
-    for file in (credits_pb2, accounts_pb2, catalog_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-}
+
+
+def _methods(*files: Any) -> dict[str, MethodDescriptor]:
+    return {
+        method.name: method
+        for file in files
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+
+
+METHODS = _methods(credits_pb2, accounts_pb2, catalog_pb2)
 """By name: no two services have a method of the same name."""
 
+CLOCK = _methods(test_clock_pb2)
+"""Those that only a server in developer mode has."""
+
+_ALL = METHODS | CLOCK
+
 READS = {"Quote", "GetHold", "ListHolds", "GetBalance", "GetAccount", "ListLedger"} | {
-    "GetCatalog",
-    "ListPrices",
+    *("GetUsage", "Forecast", "Explain", "GetCatalog", "ListPrices"),
 }
 """Methods that change nothing."""
 
 
 def path_of(method: str) -> str:
     """The path under which a server answers it."""
-    found = METHODS[method]
+    found = _ALL[method]
     return f"/{found.containing_service.full_name}/{found.name}"
 
 
 def request_of(method: str, **fields: Any) -> Message:
     """A request of the method."""
-    request: Message = GetMessageClass(METHODS[method].input_type)(**fields)
+    request: Message = GetMessageClass(_ALL[method].input_type)(**fields)
     return request
 
 
 def response_of(method: str, body: bytes) -> Any:
     """A response of the method."""
-    return GetMessageClass(METHODS[method].output_type).FromString(body)
+    return GetMessageClass(_ALL[method].output_type).FromString(body)
 
 
 def repeated(field: FieldDescriptor) -> bool:

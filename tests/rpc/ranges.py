@@ -170,6 +170,52 @@ class FutureInstant:
 
 
 @dataclass(frozen=True)
+class Instant:
+    """A time since 1970, before `before` in seconds."""
+
+    before: int = 253_402_300_800
+
+    def refused(self) -> Iterator[tuple[Any, str]]:
+        seconds = (0, -1, self.before, INT64_MAX, -INT64_MAX - 1)
+        yield from (({"seconds": s}, "") for s in seconds)
+        nanos = (-1, 10**9, INT32_MAX, -INT32_MAX - 1)
+        yield from (({"seconds": 1_000_000_000, "nanos": n}, "") for n in nanos)
+
+    def taken(self) -> Iterator[Any]:
+        yield from ({"seconds": s, "nanos": 999_999_999} for s in (1, self.before - 1))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Amounts by name."""
+
+    most: int
+
+    def refused(self) -> Iterator[tuple[Any, str]]:
+        yield from (({value: 1}, "") for value in (*NO_IDS, ""))
+        yield from (({"base": n}, "[base]") for n in (-1, 2**53, INT64_MAX, -INT64_MAX - 1))
+        yield {f"name-{n}": 1 for n in range(self.most + 1)}, ""
+
+    def taken(self) -> Iterator[Any]:
+        yield {}
+        yield from ({"base": n} for n in (0, AMOUNT_MAX))
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What is planned for a month; its items are tried by their fields."""
+
+    most: int
+
+    def refused(self) -> Iterator[tuple[Any, str]]:
+        yield [], ""
+        yield [{"job": {"action": "one"}, "times": 1}] * (self.most + 1), ""
+
+    def taken(self) -> Iterator[Any]:
+        yield [{"job": {"action": "one"}, "times": 1}] * self.most
+
+
+@dataclass(frozen=True)
 class Ids:
     """A list of ids."""
 
@@ -290,6 +336,8 @@ class Operations:
 ACCOUNT = HOLD = Id()
 AMOUNT = Whole(0, AMOUNT_MAX)
 PAGE = Whole(0, 1_000, bits=32)
+SEATS = Whole(0, 1_000_000)
+WHEN = Word(frozenset({0, 1, 2}))
 TTL = Length(1, 366 * DAY_S)
 ENTRY_TOKEN = Token(("1", "1-1-1", "18446744073709551616-0", "0-18446744073709551616"))
 
@@ -306,6 +354,8 @@ RANGES: dict[str, Range] = {
     "AuthorizeRequest.ttl": TTL,
     "AuthorizeRequest.max_amount": AMOUNT,
     "AuthorizeRequest.member_id": Id(required=False),
+    "AuthorizeRequest.quoted_version": Id(required=False),
+    "AuthorizeRequest.quoted_amount": AMOUNT,
     "ExtendRequest.account_id": ACCOUNT,
     "ExtendRequest.hold_id": HOLD,
     "ExtendRequest.ttl": TTL,
@@ -339,6 +389,47 @@ RANGES: dict[str, Range] = {
     "PutAccountRequest.account_id": ACCOUNT,
     "PutAccountRequest.zone": Zone(),
     "GetAccountRequest.account_id": ACCOUNT,
+    "SubscribeRequest.account_id": ACCOUNT,
+    "SubscribeRequest.reference": Id(),
+    "SubscribeRequest.plan_id": Id(),
+    "SubscribeRequest.seats": SEATS,
+    "SubscribeRequest.anchor": Instant(221_845_392_000),
+    "SubscribeRequest.paid_through": Instant(),
+    "SubscribeRequest.allowances": Numbers(32),
+    "SubscribeRequest.occurred_at": Instant(),
+    "ChangePlanRequest.account_id": ACCOUNT,
+    "ChangePlanRequest.reference": Id(),
+    "ChangePlanRequest.plan_id": Id(required=False),
+    "ChangePlanRequest.seats": SEATS,
+    "ChangePlanRequest.when": WHEN,
+    "ChangePlanRequest.occurred_at": Instant(),
+    "CancelSubscriptionRequest.account_id": ACCOUNT,
+    "CancelSubscriptionRequest.reference": Id(),
+    "CancelSubscriptionRequest.when": WHEN,
+    "CancelSubscriptionRequest.occurred_at": Instant(),
+    "PurchaseTopUpRequest.account_id": ACCOUNT,
+    "PurchaseTopUpRequest.payment_ref": Id(),
+    "PurchaseTopUpRequest.pack_amount": Whole(1, AMOUNT_MAX),
+    "SetAddOnsRequest.account_id": ACCOUNT,
+    "SetAddOnsRequest.reference": Id(),
+    "SetAddOnsRequest.add_on_id": Id(),
+    "SetAddOnsRequest.units": SEATS,
+    "SetAddOnsRequest.occurred_at": Instant(),
+    "SetMemberLimitRequest.account_id": ACCOUNT,
+    "SetMemberLimitRequest.member_id": Id(required=False),
+    "SetMemberLimitRequest.amount": AMOUNT,
+    "FreezeRequest.account_id": ACCOUNT,
+    "UnfreezeRequest.account_id": ACCOUNT,
+    "GetUsageRequest.account_id": ACCOUNT,
+    "GetUsageRequest.from": Instant(),
+    "GetUsageRequest.until": Instant(),
+    "GetUsageRequest.action": Id(required=False),
+    "GetUsageRequest.model": Id(required=False),
+    "ForecastRequest.planned": Plans(100),
+    "ForecastRequest.buffer_percent": Whole(0, 100, bits=32),
+    "Planned.job": Inner(".action"),
+    "Planned.times": Whole(1, 1_000_000),
+    "ExplainRequest.account_id": ACCOUNT,
     "GrantCreditsRequest.account_id": ACCOUNT,
     "GrantCreditsRequest.source_ref": Id(),
     "GrantCreditsRequest.kind": Word(frozenset(range(1, rs.KIND_COMPENSATION))),
@@ -359,7 +450,10 @@ def put(message: Message, path: str, value: Any) -> None:
     """Set a field, which may stand in an inner message, to any value that protobuf can carry."""
     *outer, name = path.split(".")
     for step in outer:
-        message = getattr(message, step)
+        # "planned[0]" is the first of a list.
+        step, _, index = step.partition("[")  # noqa: PLW2901 - the same step
+        inner = getattr(message, step)
+        message = inner[int(index.removesuffix("]"))] if index else inner
     message.ClearField(name)
     if value is None:
         return

@@ -25,7 +25,7 @@ from creditgate_server.app.server import Running, running
 from creditgate_server.app.settings import Settings
 from creditgate_server.core.faults import CreditOutcome, Reason
 from creditgate_server.rpc import faults
-from tests.rpc.contract import METHODS, path_of, request_of, response_of
+from tests.rpc.contract import CLOCK, METHODS, path_of, request_of, response_of
 
 ValueT = TypeVar("ValueT")
 
@@ -45,6 +45,31 @@ referral     = { rank = 6 }
 
 [top_ups]
 packs = [50, 200, 1000]
+
+[plans.free]
+title   = "Free"
+default = true
+
+[plans.basic]
+title        = "Basic"
+subscription = true
+
+[plans.pro]
+title        = "Pro"
+subscription = true
+
+[plans.pro.grants.base]
+kind   = "subscription"
+amount = 60
+every  = "month"
+per    = "seat"
+
+[add_ons.unit]
+title = "More"
+
+[add_ons.unit.plans.pro]
+amount = 20
+per    = "account"
 
 [hold]
 ttl     = "10 min"
@@ -218,7 +243,7 @@ class Account:
     def call(self, method: str, request: Message | None = None, **fields: Any) -> Any:
         """Call a method by its name."""
         if request is None:
-            names = METHODS[method].input_type.fields_by_name
+            names = (METHODS | CLOCK)[method].input_type.fields_by_name
             if "account_id" in names:
                 fields.setdefault("account_id", self.account_id)
             request = request_of(method, **fields)
@@ -228,7 +253,7 @@ class Account:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """A method as Python spells it: `put_account` for PutAccount."""
         method = "".join(word.capitalize() for word in name.split("_"))
-        if method not in METHODS:
+        if method not in METHODS | CLOCK:
             raise AttributeError(name)
         return lambda request=None, **fields: self.call(method, request, **fields)
 

@@ -11,13 +11,14 @@ from google.protobuf.message import Message
 from creditgate.v1 import credits_pb2 as pb
 from creditgate.v1 import resources_pb2 as rs
 from creditgate_server.core.faults import CreditOutcome, Reason
-from tests.rpc.contract import METHODS, READS, path_of, request_fields, request_of
+from tests.rpc.contract import METHODS, READS, path_of, repeated, request_fields, request_of
 from tests.rpc.ranges import RANGES, Inner, put
 from tests.rpc.shop import Account, Refusal, Shop, refusal, refused, send
 
 JOB = {"action": "draw", "model": "tall", "quantity": 2, "settings": {"resolution": "4k"}}
 TTL = {"seconds": 60}
 FUTURE = {"seconds": 4_000_000_000}
+PAST = {"seconds": 1_700_000_000}
 
 # Requests that are approved one after another on an account of 1,000 credits, and together have
 # every field. The account is added to each.
@@ -35,10 +36,29 @@ VALID: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("GetAccount", {}),
+    (
+        "Subscribe",
+        {
+            **{"reference": "s", "plan_id": "pro", "seats": 2, "allowances": {"base": 70}},
+            **{"anchor": PAST, "paid_through": FUTURE, "occurred_at": PAST},
+        },
+    ),
+    (
+        "ChangePlan",
+        {"reference": "c", "plan_id": "pro", "seats": 3, "when": 1, "occurred_at": PAST},
+    ),
+    ("SetAddOns", {"reference": "a", "add_on_id": "unit", "units": 2, "occurred_at": PAST}),
+    ("PurchaseTopUp", {"payment_ref": "paid-for", "pack_amount": 50}),
+    ("SetMemberLimit", {"member_id": "ann", "amount": 900}),
+    ("Freeze", {}),
+    ("Unfreeze", {}),
     ("Quote", {"job": JOB}),
     (
         "Authorize",
-        {"hold_id": "job", "job": JOB, "ttl": TTL, "max_amount": 20, "member_id": "ann"},
+        {
+            **{"hold_id": "job", "job": JOB, "ttl": TTL, "max_amount": 20, "member_id": "ann"},
+            **{"quoted_version": "shop-0", "quoted_amount": 20},
+        },
     ),
     ("Extend", {"hold_id": "job", "ttl": TTL, "amount": 21}),
     ("Extend", {"hold_id": "job", "ttl": TTL, "quantity": 3}),
@@ -51,7 +71,12 @@ VALID: list[tuple[str, dict[str, Any]]] = [
     ("GetBalance", {"action": "image", "model": "tall"}),
     ("ListLedger", {"page_size": 3}),
     ("Execute", {"operations": [{"get_balance": {}}]}),
+    ("GetUsage", {"from": PAST, "until": FUTURE, "action": "draw", "model": "tall"}),
+    ("Forecast", {"planned": [{"job": JOB, "times": 3}], "buffer_percent": 20}),
+    ("Explain", {}),
     ("VoidBucket", {"bucket_id": "gift"}),
+    ("CancelSubscription", {"reference": "e", "when": 2, "occurred_at": PAST}),
+    ("ReloadCatalog", {}),
     ("GetCatalog", {}),
     ("ListPrices", {"action": "image"}),
 ]
@@ -76,8 +101,9 @@ def paths(message: Descriptor, prefix: str = "") -> list[tuple[str, str]]:
     found = []
     for field in message.fields:
         found.append((f"{prefix}{field.name}", f"{message.name}.{field.name}"))
-        if field.message_type is not None and field.message_type.name == "Job":
-            found += paths(field.message_type, f"{prefix}{field.name}.")
+        if field.message_type is not None and field.message_type.name in {"Job", "Planned"}:
+            index = "[0]" if repeated(field) else ""
+            found += paths(field.message_type, f"{prefix}{field.name}{index}.")
     return found
 
 

@@ -69,7 +69,7 @@ def compose(shop: Shop, folder: Path, url: str, **ledger_options: Any) -> Compos
     admission = Admission(4)
 
     async def start() -> AioEngine:
-        engine = AioEngine(_endpoints(ledger, lambda: shop.running.catalog, admission))
+        engine = AioEngine(_endpoints(ledger, shop.running.catalogs, admission))
         engine.bind(f"unix:{folder / 'it.sock'}")
         await engine.start()
         return engine
@@ -196,6 +196,29 @@ def too_many_operations(shop: Shop) -> None:
         account.settle(hold_id=hold_id, amount=1, partial=True, operation_id=f"part-{number}")
 
 
+def plan_not_found(shop: Shop) -> None:
+    shop.account().subscribe(reference="r", plan_id="none")
+
+
+def add_on_not_found(shop: Shop) -> None:
+    shop.account().set_add_ons(reference="r", add_on_id="none", units=1)
+
+
+def add_on_not_in_plan(shop: Shop) -> None:
+    account = shop.account()
+    account.subscribe(reference="r", plan_id="basic")
+    account.set_add_ons(reference="a", add_on_id="unit", units=1)
+
+
+def not_subscribed(shop: Shop) -> None:
+    Account(shop.channel, "unsubscribed").put_account()
+    Account(shop.channel, "unsubscribed").cancel_subscription(reference="r")
+
+
+def pack_not_found(shop: Shop) -> None:
+    shop.account().purchase_top_up(payment_ref="p", pack_amount=51)
+
+
 def no_such_method(shop: Shop) -> None:
     send(shop.channel, "/creditgate.v1.Credits/Reserve", b"")
 
@@ -223,6 +246,11 @@ PROVOKED: dict[Reason, Callable[[Shop], None]] = {
         too_many_operations,
         no_such_method,
         message_too_large,
+        plan_not_found,
+        add_on_not_found,
+        add_on_not_in_plan,
+        not_subscribed,
+        pack_not_found,
     )
 }
 
@@ -270,6 +298,11 @@ METADATA = {
     Reason.REFUND_EXCEEDS_CHARGE: {"hold_id": "hold-0", "refundable": "7"},
     Reason.TOO_MANY_OPERATIONS: {"hold_id": "hold-0", "limit": "100"},
     Reason.MESSAGE_TOO_LARGE: {"bytes_max": "65536"},
+    Reason.PLAN_NOT_FOUND: {"plan_id": "none"},
+    Reason.ADD_ON_NOT_FOUND: {"add_on_id": "none"},
+    Reason.ADD_ON_NOT_IN_PLAN: {"add_on_id": "unit", "plan_id": "basic"},
+    Reason.NOT_SUBSCRIBED: {"account_id": "unsubscribed"},
+    Reason.PACK_NOT_FOUND: {"pack_amount": "51"},
 }
 
 

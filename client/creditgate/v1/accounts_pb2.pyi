@@ -321,7 +321,9 @@ class SubscribeRequest(google.protobuf.message.Message):
     """1 to 1,000,000; 0 means 1."""
     @property
     def anchor(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """From when its periods are counted. Unset means now; for a subscription that exists, no change."""
+        """From when its periods are counted, before the year 9000. Unset means now; for a subscription that exists,
+        no change.
+        """
 
     @property
     def paid_through(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -329,7 +331,9 @@ class SubscribeRequest(google.protobuf.message.Message):
 
     @property
     def allowances(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
-        """Allowances agreed by contract, by the name of the plan's grant; in place of the catalog's (R75 Enterprise)."""
+        """Allowances agreed by contract, by the name of the plan's grant, at most 32; in place of the catalog's
+        (R75 Enterprise).
+        """
 
     @property
     def occurred_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -396,7 +400,7 @@ class ChangePlanRequest(google.protobuf.message.Message):
     plan_id: builtins.str
     """A plan of the catalog; empty means the same plan."""
     seats: builtins.int
-    """0 means as many as now."""
+    """1 to 1,000,000; 0 means as many as now."""
     when: global___When.ValueType
     """Default: an upgrade (in the catalog's order of plans) or more seats now, else at the period's end."""
     @property
@@ -515,7 +519,7 @@ class PurchaseTopUpRequest(google.protobuf.message.Message):
     payment_ref: builtins.str
     """The payment's id; it becomes the bucket's id, and grants once however often it arrives."""
     pack_amount: builtins.int
-    """A pack of the catalog, in units."""
+    """A pack of the catalog, in units, 1 to 2^53 - 1. Another amount is PACK_NOT_FOUND."""
     def __init__(
         self,
         *,
@@ -777,7 +781,7 @@ class GetUsageRequest(google.protobuf.message.Message):
     """Only this model; empty means all."""
     @property
     def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Before this moment. Unset means now."""
+        """Before this moment, and after `from`. Unset means now."""
 
     def __init__(
         self,
@@ -891,7 +895,7 @@ class ForecastRequest(google.protobuf.message.Message):
     """Added for variants and reruns, in percent: 0 to 100. Unset means 25, the middle of R42."""
     @property
     def planned(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ForecastRequest.Planned]:
-        """At most 100."""
+        """1 to 100."""
 
     def __init__(
         self,

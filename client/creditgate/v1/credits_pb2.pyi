@@ -158,7 +158,7 @@ class AuthorizeRequest(google.protobuf.message.Message):
     price has changed since. Unset means the price of now.
     """
     quoted_amount: builtins.int
-    """With `quoted_version`: the amount that was quoted."""
+    """With `quoted_version`, and required by it: the amount that was quoted."""
     @property
     def job(self) -> creditgate.v1.resources_pb2.Job:
         """What is to be run."""

@@ -68,6 +68,16 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """INTERNAL. A defect of creditgate; `incident` is the id under which the server logged it."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 20
     """RESOURCE_EXHAUSTED. The message is larger than the method takes; not applied; `bytes_max`."""
+    ERROR_REASON_PLAN_NOT_FOUND: _ErrorReason.ValueType  # 21
+    """NOT_FOUND. The catalog has no such plan, or none any more; `plan_id`."""
+    ERROR_REASON_ADD_ON_NOT_FOUND: _ErrorReason.ValueType  # 22
+    """NOT_FOUND. The catalog has no such add-on; `add_on_id`."""
+    ERROR_REASON_ADD_ON_NOT_IN_PLAN: _ErrorReason.ValueType  # 23
+    """FAILED_PRECONDITION. The add-on does not fit the account's plan; `add_on_id`, `plan_id`."""
+    ERROR_REASON_NOT_SUBSCRIBED: _ErrorReason.ValueType  # 24
+    """FAILED_PRECONDITION. The account has no subscription; `account_id`."""
+    ERROR_REASON_PACK_NOT_FOUND: _ErrorReason.ValueType  # 25
+    """INVALID_ARGUMENT. The catalog sells no such pack; `pack_amount`."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """What went wrong, as ErrorInfo.reason (the name without the prefix) in the domain "creditgate".
@@ -120,4 +130,14 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 19
 """INTERNAL. A defect of creditgate; `incident` is the id under which the server logged it."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 20
 """RESOURCE_EXHAUSTED. The message is larger than the method takes; not applied; `bytes_max`."""
+ERROR_REASON_PLAN_NOT_FOUND: ErrorReason.ValueType  # 21
+"""NOT_FOUND. The catalog has no such plan, or none any more; `plan_id`."""
+ERROR_REASON_ADD_ON_NOT_FOUND: ErrorReason.ValueType  # 22
+"""NOT_FOUND. The catalog has no such add-on; `add_on_id`."""
+ERROR_REASON_ADD_ON_NOT_IN_PLAN: ErrorReason.ValueType  # 23
+"""FAILED_PRECONDITION. The add-on does not fit the account's plan; `add_on_id`, `plan_id`."""
+ERROR_REASON_NOT_SUBSCRIBED: ErrorReason.ValueType  # 24
+"""FAILED_PRECONDITION. The account has no subscription; `account_id`."""
+ERROR_REASON_PACK_NOT_FOUND: ErrorReason.ValueType  # 25
+"""INVALID_ARGUMENT. The catalog sells no such pack; `pack_amount`."""
 global___ErrorReason = ErrorReason

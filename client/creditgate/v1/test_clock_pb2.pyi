@@ -55,11 +55,11 @@ class AdvanceRequest(google.protobuf.message.Message):
     UNTIL_FIELD_NUMBER: builtins.int
     @property
     def by(self) -> google.protobuf.duration_pb2.Duration:
-        """By so much; at least 0."""
+        """By so much; at least 0, and not beyond the year 9000."""
 
     @property
     def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """To this moment; not before now."""
+        """To this moment; not before now, and before the year 9000."""
 
     def __init__(
         self,

@@ -6,17 +6,22 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from types import ModuleType
 
-from creditgate.v1 import accounts_pb2, catalog_pb2, credits_pb2
+from google.protobuf.descriptor import ServiceDescriptor
+
+from creditgate.v1 import accounts_pb2, catalog_pb2, credits_pb2, test_clock_pb2
 from creditgate_server.app.addresses import RefusedToStart, check_listen, locked_socket
+from creditgate_server.app.catalogs import InForce
+from creditgate_server.app.clock import MovableClock, wall_ms
 from creditgate_server.app.settings import Settings
 from creditgate_server.app.sweeper import forget, sweep
-from creditgate_server.catalogs import reader
 from creditgate_server.core.catalog import Catalog
 from creditgate_server.engines.aio import AioEngine
-from creditgate_server.rpc import accounts, catalog, credits
+from creditgate_server.rpc import accounts, catalog, clock, credits
 from creditgate_server.rpc.admission import Admission
 from creditgate_server.rpc.endpoint import Endpoint, endpoints
+from creditgate_server.rpc.in_force import Catalogs
 from creditgate_server.store import checkup, embedded
 from creditgate_server.store.link import StoreError
 from creditgate_server.store.redis_ledger import RedisLedger
@@ -35,12 +40,17 @@ class Running:
 
     address: str
     store: str
-    catalog: Catalog
+    catalogs: InForce
     ledger: RedisLedger
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog in force."""
+        return self.catalogs.current
 
 
 async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
-    """Run until SIGTERM or SIGINT, then drain.
+    """Run until SIGTERM or SIGINT, then drain. SIGHUP reads the catalog again.
 
     Raises `RefusedToStart`, `CatalogError`, `StoreStartError`, `StoreError` and `StoreMismatch`;
     `StoreError` also if the store that was started here ends before we do.
@@ -56,12 +66,21 @@ async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, on_store_lost=on_store_lost) as server:
+        reloads: set[asyncio.Task[object]] = set()
+        loop.add_signal_handler(signal.SIGHUP, _reload, server.catalogs, reloads)
         on_ready(server)
         await stop.wait()
         _log.info("going down: no more requests are taken")
     if lost.is_set():
         # Whoever supervises us starts us again, and with us the store.
         raise StoreError(f"the store ended by itself: {server.store}", definite=True)
+
+
+def _reload(catalogs: InForce, reloads: set[asyncio.Task[object]]) -> None:
+    """Read the catalog again; what came of it is in the log."""
+    task = asyncio.ensure_future(catalogs.reload())
+    reloads.add(task)
+    task.add_done_callback(reloads.discard)
 
 
 @contextlib.asynccontextmanager
@@ -76,19 +95,25 @@ async def running(
     `on_store_lost`: the store started here has ended. `check_s`: how often the store's settings are
     looked at.
     """
-    content = reader.load(settings.catalog)
+    movable = MovableClock() if settings.developer else None
+    catalogs = InForce(settings.catalog, movable or wall_ms)
     check_listen(settings.listen, insecure=settings.insecure_listen)
     async with contextlib.AsyncExitStack() as parts:
         store = parts.enter_context(_store(settings))
         ledger = await RedisLedger.open(
-            store.url, partitions=settings.partitions, reply_timeout_s=settings.store_timeout_s
+            store.url,
+            partitions=settings.partitions,
+            clock=movable,
+            reply_timeout_s=settings.store_timeout_s,
         )
         parts.push_async_callback(ledger.close)
+        if movable is not None:
+            await movable.attach(ledger)
         await _refuse_unsafe_store(ledger, settings)
 
         admission = Admission(settings.places)
         engine = AioEngine(
-            _endpoints(ledger, lambda: content, admission), reflect=settings.developer
+            _endpoints(ledger, catalogs, admission, movable), reflect=settings.developer
         )
         if settings.socket is not None:
             engine.bind(parts.enter_context(locked_socket(settings.socket)))
@@ -98,14 +123,14 @@ async def running(
         parts.callback(admission.close)
 
         tasks = [
-            asyncio.create_task(sweep(ledger, lambda: content)),
+            asyncio.create_task(sweep(ledger, lambda: catalogs.current)),
             asyncio.create_task(forget(ledger, settings.record_days * 86_400_000)),
             asyncio.create_task(_watch_settings(engine, admission, ledger, settings, check_s)),
             asyncio.create_task(_watch_process(engine, store, on_store_lost)),
         ]
         parts.push_async_callback(_end, engine, tasks)
         engine.set_serving(True)
-        yield Running(address=address, store=store.name, catalog=content, ledger=ledger)
+        yield Running(address=address, store=store.name, catalogs=catalogs, ledger=ledger)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,20 +151,24 @@ def _store(settings: Settings) -> Iterator[_Store]:
 
 
 def _endpoints(
-    ledger: RedisLedger, content: Callable[[], Catalog], admission: Admission
+    ledger: RedisLedger,
+    catalogs: Catalogs,
+    admission: Admission,
+    movable: MovableClock | None = None,
 ) -> dict[str, Endpoint]:
-    services = (
-        (credits_pb2, "Credits", credits.Credits(ledger, content)),
-        (accounts_pb2, "Accounts", accounts.Accounts(ledger, content)),
-        (catalog_pb2, "Catalog", catalog.Catalog(content)),
-    )
-    return endpoints(
-        (
-            (contract.DESCRIPTOR.services_by_name[name], service)
-            for contract, name, service in services
-        ),
-        admission,
-    )
+    services: list[tuple[ServiceDescriptor, object]] = [
+        (_service(credits_pb2, "Credits"), credits.Credits(ledger, catalogs)),
+        (_service(accounts_pb2, "Accounts"), accounts.Accounts(ledger, catalogs)),
+        (_service(catalog_pb2, "Catalog"), catalog.Catalog(catalogs)),
+    ]
+    if movable is not None:
+        services.append((_service(test_clock_pb2, "TestClock"), clock.TestClock(movable)))
+    return endpoints(services, admission)
+
+
+def _service(contract: ModuleType, name: str) -> ServiceDescriptor:
+    found: ServiceDescriptor = contract.DESCRIPTOR.services_by_name[name]
+    return found
 
 
 def _bind(engine: AioEngine, listen: str) -> str:

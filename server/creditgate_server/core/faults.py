@@ -44,7 +44,6 @@ class Reason(enum.Enum):
     ADD_ON_NOT_IN_PLAN = enum.auto()
     NOT_SUBSCRIBED = enum.auto()
     PACK_NOT_FOUND = enum.auto()
-    STALE_CATALOG = enum.auto()
 
 
 class Fault(Exception):

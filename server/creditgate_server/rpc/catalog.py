@@ -1,25 +1,23 @@
 """The service `Catalog`: what the operator's catalog says."""
 
-from collections.abc import Callable
-
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from creditgate.v1 import catalog_pb2 as pb
-from creditgate_server.core.catalog import Catalog as Content
 from creditgate_server.core.catalog import PricedAction
 from creditgate_server.rpc import checks, messages
+from creditgate_server.rpc.in_force import Catalogs
 
 
 class Catalog:
-    """Names, order, prices. `catalog` gives the catalog in force at the moment of a request."""
+    """Names, order, plans, prices."""
 
-    def __init__(self, catalog: Callable[[], Content]) -> None:
-        self._catalog = catalog
+    def __init__(self, catalogs: Catalogs) -> None:
+        self._catalogs = catalogs
 
     async def get_catalog(self, _request: pb.GetCatalogRequest) -> Message:
         """Show the catalog in force, without its prices."""
-        catalog = self._catalog()
+        catalog = self._catalogs.current
         return pb.GetCatalogResponse(
             name=catalog.name,
             version=catalog.version,
@@ -27,11 +25,21 @@ class Catalog:
             decimals=catalog.decimals,
             kinds=[messages.KINDS[kind] for kind in catalog.kinds],
             packs=catalog.packs,
+            plans=map(messages.plan, catalog.plans.plans),
+        )
+
+    async def reload_catalog(self, _request: pb.ReloadCatalogRequest) -> Message:
+        """Read the catalog's file again; the one in force stays if anything is wrong with it."""
+        found = await self._catalogs.reload()
+        return pb.ReloadCatalogResponse(
+            version=found.version,
+            previous_version=found.previous_version,
+            problems=found.problems,
         )
 
     async def list_prices(self, request: pb.ListPricesRequest) -> Message:
         """List the prices in force (R47)."""
-        catalog = self._catalog()
+        catalog = self._catalogs.current
         action = checks.optional_identifier(request.action, "action")
         return pb.ListPricesResponse(
             prices=map(_priced, catalog.priced(action)), catalog_version=catalog.version

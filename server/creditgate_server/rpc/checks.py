@@ -12,6 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from creditgate.v1 import resources_pb2
+from creditgate_server.core.commands import Job
 from creditgate_server.core.faults import Fault, invalid
 from creditgate_server.core.prices import AMOUNT_MAX
 
@@ -22,7 +24,10 @@ SETTINGS_MAX = 16
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
 DURATION_S_MAX = 366 * 86_400
+LIMITS_MAX = 32
 _INSTANT_S_MAX = 253_402_300_799
+CALENDAR_S_MAX = 221_845_392_000
+"""The year 9000: the calendar works with dates after it, and has none after 9999."""
 _NANOS = 1_000_000_000
 _CURSOR_MAX = 2**64 - 1
 
@@ -64,6 +69,23 @@ def optional_amount(message: Message, field: str, least: int = 0) -> int | None:
     return amount(getattr(message, field), field, least)
 
 
+def whole(value: int, field: str, least: int, most: int) -> int:
+    """A number in a range."""
+    if not least <= value <= most:
+        raise invalid(field, f"is {value}, must be {least:,} to {most:,}")
+    return value
+
+
+def amounts(values: Mapping[str, int], field: str) -> tuple[tuple[str, int], ...]:
+    """Numbers of credits by name, sorted by name."""
+    if len(values) > LIMITS_MAX:
+        raise invalid(field, f"has {len(values)} items, at most {LIMITS_MAX} are allowed")
+    for name in values:
+        if _matches_id(name) is None:
+            raise invalid(field, f"a name {_ID_RANGE}")
+    return tuple((name, amount(values[name], f"{field}[{name}]")) for name in sorted(values))
+
+
 def optional_quantity(message: Message, field: str, path: str, least: int) -> int | None:
     """A quantity that may be left unset."""
     if not message.HasField(field):
@@ -84,6 +106,17 @@ def settings(values: Mapping[str, str], field: str) -> tuple[tuple[str, str], ..
     return tuple((name, identifier(values[name], f"{field}[{name}]")) for name in sorted(values))
 
 
+def job(message: resources_pb2.Job, path: str) -> Job:
+    """What is to be run."""
+    quantity = optional_quantity(message, "quantity", f"{path}.quantity", 1)
+    return Job(
+        action=identifier(message.action, f"{path}.action"),
+        model=optional_identifier(message.model, f"{path}.model"),
+        quantity=1 if quantity is None else quantity,
+        settings=settings(message.settings, f"{path}.settings") if message.settings else (),
+    )
+
+
 def optional_duration_ms(message: Message, field: str) -> int | None:
     """A duration from 1 second on, in ms; fractions of a ms are dropped."""
     if not message.HasField(field):
@@ -95,13 +128,16 @@ def optional_duration_ms(message: Message, field: str) -> int | None:
     return duration_ms
 
 
-def optional_instant_ms(message: Message, field: str) -> int | None:
+def optional_instant_ms(
+    message: Message, field: str, before_s: int = _INSTANT_S_MAX + 1
+) -> int | None:
     """An instant since 1970, in ms; fractions of a ms are dropped."""
     if not message.HasField(field):
         return None
     value: Timestamp = getattr(message, field)
-    if not 0 < value.seconds <= _INSTANT_S_MAX or not 0 <= value.nanos < _NANOS:
-        raise invalid(field, "must be an instant from 1970 to 9999")
+    if not 0 < value.seconds < before_s or not 0 <= value.nanos < _NANOS:
+        last = 8999 if before_s == CALENDAR_S_MAX else 9999
+        raise invalid(field, f"must be an instant from 1970 to {last}")
     return value.seconds * 1000 + value.nanos // 1_000_000
 
 

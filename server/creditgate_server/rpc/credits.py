@@ -4,18 +4,20 @@ It awaits nothing but the ledger, and knows neither asyncio nor the gRPC server 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
 from creditgate.v1 import credits_pb2 as pb
-from creditgate.v1 import resources_pb2
 from creditgate_server.core import commands as c
 from creditgate_server.core import results as r
 from creditgate_server.core.catalog import Catalog
 from creditgate_server.core.faults import Fault, invalid
 from creditgate_server.core.ledger import Ledger
 from creditgate_server.rpc import checks, faults, messages
+from creditgate_server.rpc.in_force import Catalogs
+from creditgate_server.rpc.remedies import APPROVED, Denied, gate
 
 EXECUTE_MAX = 1_000
 _ANY_CURSOR = r"\d{1,20}"
@@ -30,18 +32,21 @@ _CANCELLED = {
 
 
 class Step(NamedTuple):
-    """A checked request: what to ask the ledger, and how to answer with what it says."""
+    """A checked request: what to ask the ledger, and how to answer with what it says.
 
-    command: c.Command[Any]
-    answer: Callable[[Any], Message]
+    Commands of one step leave in one write, so that a step is one round trip.
+    """
+
+    commands: tuple[c.Command[Any], ...]
+    answer: Callable[..., Message]
 
 
 class Credits:
-    """For workers and front ends. `catalog` gives the catalog in force when a request comes."""
+    """For workers and front ends."""
 
-    def __init__(self, ledger: Ledger, catalog: Callable[[], Catalog]) -> None:
+    def __init__(self, ledger: Ledger, catalogs: Catalogs) -> None:
         self._ledger = ledger
-        self._catalog = catalog
+        self._catalogs = catalogs
         self._steps: dict[str, Callable[[Any], Step]] = {
             "authorize": self._authorize,
             "extend": self._extend,
@@ -104,15 +109,17 @@ class Credits:
             raise invalid("operations", f"has {count} items, must be 1 to {EXECUTE_MAX:,}")
         prepared = [self._prepare(operation) for operation in request.operations]
         steps = [step for _, step in prepared if isinstance(step, Step)]
-        found = iter(await self._ledger.run_all([step.command for step in steps]))
+        commands = [command for step in steps for command in step.commands]
+        found = iter(await self._ledger.run_all(commands))
         results = []
         for name, step in prepared:
-            answer = step if isinstance(step, Fault) else next(found)
-            if isinstance(answer, Fault):
-                results.append(pb.Result(fault=faults.message(answer)))
-            else:
-                assert isinstance(step, Step)
-                results.append(pb.Result(**{name: step.answer(answer)}))  # type: ignore[arg-type]
+            try:
+                if isinstance(step, Fault):
+                    raise step
+                answer = step.answer(*_checked([next(found) for _ in step.commands]))
+                results.append(pb.Result(**{name: answer}))  # type: ignore[arg-type]
+            except Fault as fault:
+                results.append(pb.Result(fault=faults.message(fault)))
         return pb.ExecuteResponse(results=results)
 
     def _prepare(self, operation: pb.Operation) -> tuple[str, Step | Fault]:
@@ -125,28 +132,40 @@ class Credits:
             return name, fault
 
     async def _run(self, step: Step) -> Message:
-        return step.answer(await self._ledger.run(step.command))
+        if len(step.commands) == 1:
+            return step.answer(await self._ledger.run(step.commands[0]))
+        return step.answer(*_checked(await self._ledger.run_all(step.commands)))
 
     # A step for each operation --------------------------------------------------------------------
 
     def _authorize(self, request: pb.AuthorizeRequest) -> Step:
-        catalog = self._catalog()
-        job = _job(request)
+        catalog = self._catalogs.current
+        job = checks.job(request.job, "job")
+        quoted = checks.optional_identifier(request.quoted_version, "quoted_version")
+        quoted_amount = checks.optional_amount(request, "quoted_amount")
+        if quoted and quoted_amount is None:
+            raise invalid("quoted_amount", "is missing: a quote has one")
+        if quoted_amount is not None and not quoted:
+            raise invalid("quoted_version", "is missing: a quote has one")
+        # Whether the quote binds or not, so that a retry after its time is the same request.
+        bounds = (checks.optional_amount(request, "max_amount"), quoted_amount)
         command = c.Authorize(
             account_id=checks.identifier(request.account_id, "account_id"),
             hold_id=checks.identifier(request.hold_id, "hold_id"),
             job=job,
             ttl_ms=checks.optional_duration_ms(request, "ttl"),
-            max_amount=checks.optional_amount(request, "max_amount"),
+            max_amount=min((bound for bound in bounds if bound is not None), default=None),
             member_id=checks.optional_identifier(request.member_id, "member_id"),
-            terms=catalog.terms(job),
+            terms=_quoted_terms(catalog, self._catalogs.quoted(quoted), job),
             rules=catalog.rules,
         )
-        return Step(command, lambda found: _placed(pb.AuthorizeResponse, command, catalog, found))
+        return Step(
+            (command,), lambda found: _placed(pb.AuthorizeResponse, command, catalog, found)
+        )
 
     def _charge(self, request: pb.ChargeRequest) -> Step:
-        catalog = self._catalog()
-        job = _job(request)
+        catalog = self._catalogs.current
+        job = checks.job(request.job, "job")
         command = c.Charge(
             account_id=checks.identifier(request.account_id, "account_id"),
             hold_id=checks.identifier(request.hold_id, "hold_id"),
@@ -156,10 +175,10 @@ class Credits:
             terms=catalog.terms(job),
             rules=catalog.rules,
         )
-        return Step(command, lambda found: _placed(pb.ChargeResponse, command, catalog, found))
+        return Step((command,), lambda found: _placed(pb.ChargeResponse, command, catalog, found))
 
     def _extend(self, request: pb.ExtendRequest) -> Step:
-        catalog = self._catalog()
+        catalog = self._catalogs.current
         command = c.Extend(
             account_id=checks.identifier(request.account_id, "account_id"),
             hold_id=checks.identifier(request.hold_id, "hold_id"),
@@ -171,13 +190,13 @@ class Credits:
 
         def answer(found: r.Extended) -> pb.ExtendResponse:
             return pb.ExtendResponse(
-                **_decision(catalog, found.decision, found.missing),
+                **_decision(catalog, found, found.hold.job),
                 hold=messages.hold(found.hold),
                 totals=messages.totals(command.account_id, found.totals),
                 missing=found.missing,
             )
 
-        return Step(command, answer)
+        return Step((command,), answer)
 
     def _settle(self, request: pb.SettleRequest) -> Step:
         if request.partial and not request.operation_id:
@@ -189,7 +208,7 @@ class Credits:
             amount=checks.optional_amount(request, "amount"),
             quantity=checks.optional_quantity(request, "quantity", "quantity", 0),
             partial=request.partial,
-            rules=self._catalog().rules,
+            rules=self._catalogs.current.rules,
         )
 
         def answer(found: r.Settled) -> pb.SettleResponse:
@@ -203,7 +222,7 @@ class Credits:
                 totals=messages.totals(command.account_id, found.totals),
             )
 
-        return Step(command, answer)
+        return Step((command,), answer)
 
     def _refund(self, request: pb.RefundRequest) -> Step:
         if request.HasField("amount") and not request.operation_id:
@@ -214,7 +233,7 @@ class Credits:
             operation_id=checks.optional_identifier(request.operation_id, "operation_id"),
             amount=checks.optional_amount(request, "amount", 1),
             cancelled=checks.known(request.reason, _CANCELLED, "reason"),
-            rules=self._catalog().rules,
+            rules=self._catalogs.current.rules,
         )
 
         def answer(found: r.Refunded) -> pb.RefundResponse:
@@ -225,17 +244,17 @@ class Credits:
                 totals=messages.totals(command.account_id, found.totals),
             )
 
-        return Step(command, answer)
+        return Step((command,), answer)
 
     def _get_hold(self, request: pb.GetHoldRequest) -> Step:
         command = c.GetHold(
             account_id=checks.identifier(request.account_id, "account_id"),
             hold_id=checks.identifier(request.hold_id, "hold_id"),
         )
-        return Step(command, lambda found: pb.GetHoldResponse(hold=messages.hold(found)))
+        return Step((command,), lambda found: pb.GetHoldResponse(hold=messages.hold(found)))
 
     def _get_balance(self, request: pb.GetBalanceRequest) -> Step:
-        catalog = self._catalog()
+        catalog = self._catalogs.current
         command = c.GetBalance(
             account_id=checks.identifier(request.account_id, "account_id"),
             action=checks.optional_identifier(request.action, "action"),
@@ -243,23 +262,27 @@ class Credits:
             rules=catalog.rules,
         )
 
-        def answer(found: r.Balance) -> pb.GetBalanceResponse:
+        def answer(found: r.Balance, account: r.Account) -> pb.GetBalanceResponse:
             ends = [row.ends_ms for row in found.buckets if row.ends_ms and not row.ended]
+            resets = messages.resets(account, catalog.plans)
             return pb.GetBalanceResponse(
                 totals=messages.totals(command.account_id, found.totals),
-                buckets=map(messages.bucket, found.buckets),
+                buckets=[messages.bucket(row, resets) for row in found.buckets],
                 payable=found.payable,
                 open_holds=found.open_holds,
                 unit=catalog.unit,
                 decimals=catalog.decimals,
                 next_end_at=messages.instant(min(ends)) if ends else None,
+                zone=found.zone,
+                plan_id=found.plan,
             )
 
-        return Step(command, answer)
+        account = c.GetAccount(account_id=command.account_id, rules=catalog.rules)
+        return Step((command, account), answer)
 
     def _quote(self, request: pb.QuoteRequest) -> Step:
-        catalog = self._catalog()
-        job = _job(request)
+        catalog = self._catalogs.current
+        job = checks.job(request.job, "job")
         terms = catalog.terms(job)
         command = c.GetBalance(
             account_id=checks.identifier(request.account_id, "account_id"),
@@ -268,50 +291,79 @@ class Credits:
             rules=catalog.rules,
         )
 
-        def answer(found: r.Balance) -> pb.QuoteResponse:
-            if terms is None:
-                decision, missing = r.Decision.UNPRICED_ACTION, 0
-            elif terms.amount > found.payable:
-                decision, missing = r.Decision.INSUFFICIENT_CREDITS, terms.amount - found.payable
-            else:
-                decision, missing = r.Decision.APPROVED, 0
+        def answer(found: r.Balance, account: r.Account) -> pb.QuoteResponse:
+            decision, missing = _judged(terms, found, account)
+            now_ms = found.totals.as_of_ms
+            denied = Denied(
+                catalog=catalog,
+                decision=decision,
+                job=job,
+                missing=missing,
+                plan=found.plan,
+                schedule=account.schedule,
+                now_ms=now_ms,
+            )
+            binds = None if terms is None else messages.instant(now_ms + catalog.quote_ms)
             return pb.QuoteResponse(
-                **_decision(catalog, decision, missing),
+                **(APPROVED if decision is r.Decision.APPROVED else denied.fields()),
                 amount=0 if terms is None else terms.amount,
                 price=None if terms is None else messages.price(terms.price),
                 payable=found.payable,
                 totals=messages.totals(command.account_id, found.totals),
                 catalog_version=catalog.version,
+                binds_until=binds,
             )
 
-        return Step(command, answer)
+        account = c.GetAccount(account_id=command.account_id, rules=catalog.rules)
+        return Step((command, account), answer)
 
 
-def _job(request: pb.AuthorizeRequest | pb.ChargeRequest | pb.QuoteRequest) -> c.Job:
-    job = request.job
-    quantity = checks.optional_quantity(job, "quantity", "job.quantity", 1)
-    return c.Job(
-        action=checks.identifier(job.action, "job.action"),
-        model=checks.optional_identifier(job.model, "job.model"),
-        quantity=1 if quantity is None else quantity,
-        settings=checks.settings(job.settings, "job.settings") if job.settings else (),
+def _judged(terms: c.Terms | None, found: r.Balance, account: r.Account) -> tuple[r.Decision, int]:
+    """What Authorize would decide, on the same ladder; and how much is missing."""
+    if terms is None:
+        return r.Decision.UNPRICED_ACTION, 0
+    if account.frozen:
+        return r.Decision.ACCOUNT_FROZEN, 0
+    denial = gate(terms, found.plan, found.open_holds)
+    if denial is not None:
+        return denial, 0
+    if terms.amount > found.payable:
+        return r.Decision.INSUFFICIENT_CREDITS, terms.amount - found.payable
+    return r.Decision.APPROVED, 0
+
+
+def _quoted_terms(catalog: Catalog, quoted: Catalog | None, job: c.Job) -> c.Terms | None:
+    """The price of the quote while it binds; all else is the catalog's in force."""
+    terms = catalog.terms(job)
+    bound = None if quoted is None else quoted.terms(job)
+    if bound is None or terms is None:
+        return bound or terms
+    return replace(
+        terms, price=bound.price, amount=bound.amount, catalog_version=bound.catalog_version
     )
 
 
-def _decision(catalog: Catalog, decision: r.Decision, missing: int) -> dict[str, Any]:
+def _checked(found: list[Any | Fault]) -> list[Any]:
+    """The answers to the commands of one step; raises the first fault among them."""
+    for answer in found:
+        if isinstance(answer, Fault):
+            raise answer
+    return found
+
+
+def _decision(catalog: Catalog, found: r.Authorized | r.Extended, job: c.Job) -> dict[str, Any]:
     """The fields that tell an approval from a denial, and what helps against it (R44)."""
-    if decision is r.Decision.APPROVED:
-        return {"decision": resources_pb2.DECISION_APPROVED}
-    remedies = []
-    if decision is r.Decision.INSUFFICIENT_CREDITS and catalog.packs:
-        pack = catalog.smallest_pack(missing)
-        top_up = resources_pb2.Remedy.TopUp(allowed=True, pack_amount=pack)
-        remedies.append(resources_pb2.Remedy(top_up=top_up))
-    return {
-        "decision": resources_pb2.DECISION_DENIED,
-        "denial_reason": messages.DENIALS[decision],
-        "remedies": remedies,
-    }
+    if found.decision is r.Decision.APPROVED:
+        return APPROVED
+    return Denied(
+        catalog=catalog,
+        decision=found.decision,
+        job=job,
+        missing=found.missing,
+        plan=found.plan,
+        schedule=found.schedule,
+        now_ms=found.totals.as_of_ms,
+    ).fields()
 
 
 def _placed(
@@ -321,7 +373,7 @@ def _placed(
     found: r.Authorized,
 ) -> Message:
     return response(
-        **_decision(catalog, found.decision, found.missing),
+        **_decision(catalog, found, command.job),
         amount=found.amount,
         hold=None if found.hold is None else messages.hold(found.hold),
         replayed=found.replayed,

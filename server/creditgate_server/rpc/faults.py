@@ -53,6 +53,11 @@ TABLE: dict[Reason, Row] = {
     Reason.NO_SUCH_METHOD: _row(StatusCode.UNIMPLEMENTED),
     Reason.INTERNAL: _row(StatusCode.INTERNAL, "incident"),
     Reason.MESSAGE_TOO_LARGE: _row(StatusCode.RESOURCE_EXHAUSTED, "bytes_max"),
+    Reason.PLAN_NOT_FOUND: _row(StatusCode.NOT_FOUND, "plan_id"),
+    Reason.ADD_ON_NOT_FOUND: _row(StatusCode.NOT_FOUND, "add_on_id"),
+    Reason.ADD_ON_NOT_IN_PLAN: _row(StatusCode.FAILED_PRECONDITION, "add_on_id", "plan_id"),
+    Reason.NOT_SUBSCRIBED: _row(StatusCode.FAILED_PRECONDITION, "account_id"),
+    Reason.PACK_NOT_FOUND: _row(StatusCode.INVALID_ARGUMENT, "pack_amount"),
 }
 
 

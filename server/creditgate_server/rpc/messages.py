@@ -1,12 +1,13 @@
 """Results of the core as messages of the contract."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from creditgate.v1 import accounts_pb2, resources_pb2
-from creditgate_server.core import results
+from creditgate.v1 import accounts_pb2, catalog_pb2, resources_pb2
+from creditgate_server.core import results, schedule
 from creditgate_server.core.commands import Job, Kind
+from creditgate_server.core.plans import Plan, Plans
 from creditgate_server.core.prices import Price, Rounding
 
 KINDS = {kind: resources_pb2.Kind.Value(f"KIND_{kind.name}") for kind in Kind}
@@ -23,7 +24,11 @@ _ROUNDINGS = {
     rounding: resources_pb2.Price.Rounding.Value(f"ROUNDING_{rounding.name}")
     for rounding in Rounding
 }
-DENIALS = {
+_COMING = {
+    coming: accounts_pb2.Upcoming.Event.Value(f"EVENT_{coming.name}") for coming in schedule.Coming
+}
+EFFECTS = {effect: accounts_pb2.Effect.Value(f"EFFECT_{effect.name}") for effect in results.Effect}
+DENIALS: dict[results.Decision, resources_pb2.DenialReason.ValueType] = {
     decision: resources_pb2.DenialReason.Value(f"DENIAL_REASON_{decision.name}")
     for decision in results.Decision
     if decision is not results.Decision.APPROVED
@@ -108,8 +113,9 @@ def hold(found: results.Hold) -> resources_pb2.Hold:
     )
 
 
-def bucket(found: results.Bucket) -> resources_pb2.Bucket:
-    """A bucket in one period."""
+def bucket(found: results.Bucket, resets: Mapping[str, int] | None = None) -> resources_pb2.Bucket:
+    """A bucket in one period; `resets` says of rows when the next period begins."""
+    next_ms = (resets or {}).get(schedule.row_name(found.bucket_id, found.period))
     return resources_pb2.Bucket(
         bucket_id=found.bucket_id,
         kind=KINDS[found.kind],
@@ -125,16 +131,107 @@ def bucket(found: results.Bucket) -> resources_pb2.Bucket:
         ended=found.ended,
         actions=found.actions,
         models=found.models,
+        frozen=found.frozen,
+        next_reset_at=_optional_instant(next_ms if found.recurring else None),
     )
 
 
-def account(found: results.Account) -> accounts_pb2.Account:
-    """An account's settings and totals."""
+def resets(found: results.Account, plans: Plans) -> dict[str, int]:
+    """When the next period of each recurring bucket begins, by its row; for `bucket`."""
+    if found.schedule is None:
+        return {}
+    coming = schedule.next_resets(found.schedule, plans, found.totals.as_of_ms)
+    return {item.row: item.at_ms for item in coming}
+
+
+def account(
+    found: results.Account, buckets: Iterable[results.Bucket], plans: Plans
+) -> accounts_pb2.Account:
+    """An account's settings and totals, its subscription, and what will happen by itself."""
+    kept = found.schedule
     return accounts_pb2.Account(
         account_id=found.account_id,
         zone=found.zone,
         created_at=instant(found.created_ms),
         totals=totals(found.account_id, found.totals),
+        subscription=None if kept is None or not kept.plan else _subscription(kept),
+        frozen=found.frozen,
+        add_ons=[]
+        if kept is None
+        else [
+            accounts_pb2.AddOn(add_on_id=name, units=units.now, next_units=units.next)
+            for name, units in sorted(kept.units.items())
+            if units.now or units.next
+        ],
+        upcoming=_upcoming(found, buckets, plans),
+    )
+
+
+def _subscription(kept: schedule.Schedule) -> accounts_pb2.Subscription:
+    change = kept.change
+    return accounts_pb2.Subscription(
+        plan_id=kept.plan,
+        seats=kept.seats,
+        anchor=instant(kept.anchor_ms),
+        paid_through=_optional_instant(kept.paid_through_ms),
+        ends_at=_optional_instant(kept.ends_ms),
+        next_plan_id="" if change is None else change.plan,
+        next_seats=0 if change is None else change.seats,
+        changes_at=None if change is None else instant(change.at_ms),
+    )
+
+
+def _upcoming(
+    found: results.Account, buckets: Iterable[results.Bucket], plans: Plans
+) -> list[accounts_pb2.Upcoming]:
+    """Changes of the schedule, and ends of what does not begin again (R89)."""
+    now_ms = found.totals.as_of_ms
+    coming = [] if found.schedule is None else schedule.upcoming(found.schedule, plans, now_ms)
+    begins_again = {item.row for item in coming}
+    events = [
+        (
+            item.at_ms,
+            accounts_pb2.Upcoming(
+                at=instant(item.at_ms),
+                event=_COMING[item.coming],
+                bucket_id=item.row.partition("#")[0],
+                plan_id=item.plan,
+                amount=item.amount,
+            ),
+        )
+        for item in coming
+    ]
+    for row in buckets:
+        name = schedule.row_name(row.bucket_id, row.period)
+        if row.ends_ms is None or row.ended or (row.recurring and name in begins_again):
+            continue
+        ends = accounts_pb2.Upcoming(
+            at=instant(row.ends_ms),
+            event=accounts_pb2.Upcoming.EVENT_BUCKET_END,
+            bucket_id=row.bucket_id,
+            amount=row.available,
+        )
+        events.append((row.ends_ms, ends))
+    return [event for _, event in sorted(events, key=lambda pair: pair[0])]
+
+
+def plan(found: Plan) -> catalog_pb2.Plan:
+    """A plan of the catalog."""
+    return catalog_pb2.Plan(
+        plan_id=found.name,
+        title=found.title,
+        subscription=found.subscription,
+        grants=[
+            catalog_pb2.RecurringGrant(
+                name=grant.name,
+                kind=KINDS[Kind(grant.kind)],
+                amount=grant.amount,
+                every=grant.every.value,
+                per_seat=grant.per_seat,
+            )
+            for grant in found.grants
+        ],
+        open_holds_max=found.open_holds_max,
     )
 
 

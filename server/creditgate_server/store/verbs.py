@@ -414,7 +414,8 @@ def _turn_of_event(command: c.Reschedule, kept: Schedule, now_ms: int) -> Turn |
     try:
         return schedule.after(kept, command.rules.plans, now_ms, command.event)
     except schedule.Refused as refused:
-        reason, about = Reason[refused.reason], {}
+        reason = Reason[refused.reason]
+        about: dict[str, str] = {}
         plan = schedule.caught_up(kept, command.rules.plans, now_ms).schedule.plan
         if reason is Reason.NOT_SUBSCRIBED:
             about["account_id"] = command.account_id
