@@ -187,8 +187,7 @@ def _compare(
 
 
 def _name(place: Place) -> str:
-    bucket_id, period = place
-    return f"{bucket_id} (period {period})" if period else bucket_id
+    return words.bucket(*place)
 
 
 def as_dict(found: Audit) -> dict[str, Any]:

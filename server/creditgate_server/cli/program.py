@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from creditgate_server.cli import accounts, catalogs, demo, holds, serve, views
+from creditgate_server.cli import accounts, catalogs, demo, holds, serve, simulate, views
 from creditgate_server.cli.output import EXIT_CODES
 
 app = typer.Typer(
@@ -38,5 +38,5 @@ def creditgate(
     """
 
 
-for module in (serve, demo, holds, views, accounts, catalogs):
+for module in (serve, demo, holds, views, accounts, catalogs, simulate):
     module.add_to(app)

@@ -89,7 +89,12 @@ def move(moved: pb.Move) -> str:
     """What a move did."""
     step = getattr(moved, "from"), moved.to
     verb = _MOVES.get(step) or f"went from {figure(step[0])} to {figure(step[1])} in"
-    return f"{amount(moved.amount)} {verb} {moved.bucket_id}"
+    return f"{amount(moved.amount)} {verb} {bucket(moved.bucket_id, moved.period)}"
+
+
+def bucket(bucket_id: str, period: int) -> str:
+    """A bucket, with its period where it is not the first."""
+    return f"{bucket_id} (period {period})" if period else bucket_id
 
 
 def entry(made: pb.LedgerEntry) -> str:
@@ -100,6 +105,12 @@ def entry(made: pb.LedgerEntry) -> str:
     if made.debt_change < 0:
         lines.append(f"{amount(-made.debt_change)} of the debt paid")
     if not lines:
+        if made.verb == pb.LEDGER_VERB_FREEZE_BUCKET:
+            return f"{made.bucket_id} cannot be spent for now"
+        if made.verb == pb.LEDGER_VERB_THAW_BUCKET:
+            return f"{made.bucket_id} can be spent again"
+        if made.verb == pb.LEDGER_VERB_BEGIN_PERIOD:
+            return f"{made.bucket_id} begins with nothing"
         if made.bucket_id:
             return f"nothing was left in {made.bucket_id}"
         return "more time" if made.verb == pb.LEDGER_VERB_EXTEND else "nothing moved"
