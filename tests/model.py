@@ -312,11 +312,14 @@ class Model:
 
     def catch_up(self, account: Account, command: Any) -> None:
         """Do what is due before every operation, but for those that show what is written."""
-        now, kept = self.now(account), account.schedule
-        if 0 < kept.next_turn_ms <= now:
-            self.turn(account, s.caught_up(kept, command.rules.plans, now))
+        if self.turn_is_due(account):
+            now, plans = self.now(account), command.rules.plans
+            self.turn(account, s.caught_up(account.schedule, plans, now))
         else:
             self.end_rows(account)
+
+    def turn_is_due(self, account: Account) -> bool:
+        return 0 < account.schedule.next_turn_ms <= self.now(account)
 
     def end_rows(self, account: Account) -> None:
         """End rows whose end has passed, the earliest first."""
@@ -348,6 +351,9 @@ class Model:
 
     def turn(self, account: Account, turn: s.Turn) -> None:
         """Apply a turn: rows that stay, then rows that end by their date, then the rest."""
+        if not self.turn_is_due(account):
+            # The turn is for an event: what is due comes first, and that is only rows' ends.
+            self.end_rows(account)
         for op in turn.ops:
             if isinstance(op, s.Keep):
                 self.keep(account, op)

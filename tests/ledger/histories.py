@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from creditgate_server.core import commands as c
+from creditgate_server.core import schedule as s
 from creditgate_server.core.commands import Kind, LateSettle, Overage, ReturnPolicy
 from creditgate_server.core.ledger import Ledger
 from creditgate_server.core.prices import AMOUNT_MAX, Price, Rounding
@@ -61,6 +62,8 @@ def other_than(value: Any, name: str) -> Any:
         return not value
     if isinstance(value, Kind):
         return Kind.FREE if value is not Kind.FREE else Kind.REFERRAL
+    if isinstance(value, s.Subscribe | s.ChangePlan | s.Cancel | s.SetAddOns):
+        return dataclasses.replace(value, occurred_ms=(value.occurred_ms or 0) + 1)
     if isinstance(value, c.Job):
         return dataclasses.replace(value, quantity=value.quantity + 1)
     if isinstance(value, tuple):
@@ -78,12 +81,17 @@ def other_than(value: Any, name: str) -> Any:
 
 def content_fields(command: c.Command[Any]) -> list[str]:
     """The fields whose content a retry must repeat: all but the account and the naming ids."""
-    names = {"account_id", "hold_id", "operation_id", "source_ref"}
+    names = {"account_id", "hold_id", "operation_id", "source_ref", "reference"}
     return [
         spec.name
         for spec in dataclasses.fields(command)
         if spec.metadata.get("content", True) and spec.name not in names
     ]
+
+
+_NAMED = c.Authorize | c.Charge | c.Settle | c.Refund | c.Grant | c.Reschedule
+
+Writer = Callable[[], c.Command[Any]]
 
 
 class Author:
@@ -108,23 +116,27 @@ class Author:
             command: c.Command[Any] = self.ask.put()
         else:
             self.ask.rules = self.rules()
-            writers: dict[Callable[[], c.Command[Any]], int] = {
-                self.authorize: 20,
-                self.charge: 5,
-                self.extend: 9,
-                self.settle: 18,
-                self.refund: 14,
-                self.expire: 4,
-                self.grant: 10,
-                self.void: 2,
-                self.look: 4,
-                self.again: 9,
-                self.nearly_again: 5,
-            }
+            writers = self.writers()
             [writer] = self.dice.choices(list(writers), list(writers.values()))
             command = writer()
         self.told.append(command)
         return command
+
+    def writers(self) -> dict[Writer, int]:
+        """What is asked, and how often."""
+        return {
+            self.authorize: 20,
+            self.charge: 5,
+            self.extend: 9,
+            self.settle: 18,
+            self.refund: 14,
+            self.expire: 4,
+            self.grant: 10,
+            self.void: 2,
+            self.look: 4,
+            self.again: 9,
+            self.nearly_again: 5,
+        }
 
     def rules(self) -> c.Rules:
         return c.Rules(
@@ -285,11 +297,7 @@ class Author:
 
     def nearly_again(self) -> c.Command[Any]:
         """An id used again with other content."""
-        named = [
-            command
-            for command in self.told[-40:]
-            if isinstance(command, c.Authorize | c.Charge | c.Settle | c.Refund | c.Grant)
-        ]
+        named = [command for command in self.told[-40:] if isinstance(command, _NAMED)]
         if not named:
             return self.again()
         command = self.dice.choice(named)
@@ -377,19 +385,36 @@ class Telling:
         await self.check(holds, await self.model.run_all(holds))
 
 
-async def tell(telling: Telling, seed: int, operations: int, prefix: str) -> int:
+NextInstant = Callable[[random.Random, int, Sequence[Account]], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Genre:
+    """A sort of histories: who writes them, and how time passes in them."""
+
+    author: Callable[[random.Random, str, Model], Author] = Author
+    next_instant: NextInstant = next_instant
+
+
+JOBS = Genre()
+"""Jobs, holds and grants within seconds, without plans."""
+
+
+async def tell(
+    telling: Telling, seed: int, operations: int, prefix: str, genre: Genre = JOBS
+) -> int:
     """Write and tell histories of at least this many operations; return how many it were."""
     dice = random.Random(seed)
     told = 0
     while told < operations:
         authors = [
-            Author(dice, f"{prefix}-{seed}-{told}-{number}", telling.model)
+            genre.author(dice, f"{prefix}-{seed}-{told}-{number}", telling.model)
             for number in range(SIDE_BY_SIDE)
         ]
         for turn in range(TURNS):
             alive = [author.account for author in authors]
             accounts = [account for account in alive if account is not None]
-            telling.set_now(next_instant(dice, telling.model.now_ms, accounts))
+            telling.set_now(genre.next_instant(dice, telling.model.now_ms, accounts))
             commands = []
             expected = []
             for author in authors:
@@ -451,7 +476,12 @@ class Found:
 
 
 async def search(
-    make: Callable[[], tuple[Ledger, SetTime]], seed: int, operations: int, *, prefix: str = "tale"
+    make: Callable[[], tuple[Ledger, SetTime]],
+    seed: int,
+    operations: int,
+    *,
+    prefix: str = "tale",
+    genre: Genre = JOBS,
 ) -> Found | None:
     """Tell histories until the ledger differs from the model; `make` gives a ledger without a past.
 
@@ -459,7 +489,7 @@ async def search(
     """
     telling = Telling(*make())
     try:
-        await tell(telling, seed, operations, prefix)
+        await tell(telling, seed, operations, prefix, genre)
     except Difference as difference:
         first = difference
     else:
