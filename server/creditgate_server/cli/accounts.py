@@ -6,10 +6,8 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 
-from creditgate.v1 import accounts_pb2
-from creditgate_server.cli import options, tables, words
+from creditgate_server.cli import options, tables
 from creditgate_server.cli.options import AccountId, BucketId, KindName
 from creditgate_server.cli.server import Server, command
 
@@ -31,13 +29,13 @@ def put(
 ) -> None:
     """Create an account, or change the time zone of one that exists."""
     answer = server.client.put_account(account_id, zone=zone)
-    server.show(answer, lambda: _account(answer.account))
+    server.show(answer, lambda: tables.account(answer.account))
 
 
 def show(server: Server, account_id: AccountId) -> None:
-    """Show an account in total."""
+    """Show an account: its subscription, what it has, and what will happen by itself."""
     answer = server.client.get_account(account_id)
-    server.show(answer, lambda: _account(answer.account))
+    server.show(answer, lambda: tables.account(answer.account))
 
 
 def grant(
@@ -93,10 +91,6 @@ def void(server: Server, account_id: AccountId, bucket_id: BucketId) -> None:
     """Take back what is available in a bucket. What is held in it follows when it comes back."""
     answer = server.client.void_bucket(account_id, bucket_id)
     server.show(answer, lambda: tables.voided(answer))
-
-
-def _account(account: accounts_pb2.Account) -> RenderableType:
-    return tables.account(account.totals, account.zone, words.moment(account.created_at))
 
 
 def add_to(app: typer.Typer) -> None:

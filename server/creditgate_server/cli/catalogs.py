@@ -1,18 +1,22 @@
 """Commands about catalogs: prices, catalog check, show and list."""
 
 import dataclasses
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
+from rich.text import Text
 
+from creditgate.v1.catalog_pb2 import ReloadCatalogResponse
 from creditgate_server.cli import tables
 from creditgate_server.cli.options import AsJson
 from creditgate_server.cli.output import EXIT_CODES, ExitCode, Output, examples
 from creditgate_server.cli.server import Server, command
 
 if TYPE_CHECKING:
+    from creditgate_server.catalogs.diff import Difference
     from creditgate_server.core.catalog import Catalog
 
 _PANEL = "Catalog"
@@ -60,6 +64,60 @@ def check(
             typer.echo("\n".join(map(str, problems)))
         raise typer.Exit(ExitCode.FAULT) from None
     out.show({"ok": True, "problems": [], **_summary(found)}, lambda: _found(file, found))
+
+
+def reload(server: Server) -> None:
+    """Have the server read its catalog's file again. With a problem, the old one stays in force."""
+    answer = server.client.reload_catalog()
+    server.show(answer, lambda: _reloaded(answer))
+    if answer.problems:
+        raise typer.Exit(ExitCode.FAULT)
+
+
+def _reloaded(answer: ReloadCatalogResponse) -> RenderableType:
+    if answer.problems:
+        said = tables.no(f"{answer.version} stays in force")
+        return Group(*(Text(problem) for problem in answer.problems), said)
+    if answer.version == answer.previous_version:
+        return tables.yes(f"{answer.version} is in force, as before")
+    return tables.yes(f"{answer.version} is in force, in place of {answer.previous_version}")
+
+
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A shipped catalog, or a TOML file.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="A shipped catalog, or a TOML file.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Tell in words what a new catalog changes, and when it counts. It needs no server."""
+    from creditgate_server.catalogs import diff as differences  # noqa: PLC0415 - as in `check`
+    from creditgate_server.catalogs import reader  # noqa: PLC0415
+
+    try:
+        found = differences.diff(reader.load(old), reader.load(new))
+    except reader.CatalogError as error:
+        typer.echo("\n".join(map(str, error.problems)), err=True)
+        raise typer.Exit(ExitCode.FAULT) from None
+    listed = [
+        {
+            name: value.value if isinstance(value, enum.Enum) else value
+            for name, value in dataclasses.asdict(each).items()
+        }
+        for each in found
+    ]
+    Output(as_json=as_json).show({"differences": listed}, lambda: _differences(found))
+
+
+def _differences(found: "list[Difference]") -> RenderableType:
+    if not found:
+        return tables.yes("no difference")
+    made = tables.table("when", "what changes")
+    before = ""
+    for each in found:
+        when = each.when.value.replace("_", " ")
+        made.add_row("" if when == before else when, Text(each.text))
+        before = when
+    return made
 
 
 def list_(*, as_json: AsJson = False) -> None:
@@ -115,11 +173,17 @@ def add_to(app: typer.Typer) -> None:
     )(prices)
     group = typer.Typer(
         no_args_is_help=True,
-        help="Check a catalog file, show the one in force, list those shipped.",
+        help="Check a catalog, compare two, show or reload the one in force, list those shipped.",
     )
     group.command(epilog=f"{examples('creditgate catalog check my-catalog.toml')}\n\n{EXIT_CODES}")(
         check
     )
     command(group, panel=None, example=("creditgate catalog show",))(show)
+    command(group, panel=None, example=("creditgate catalog reload",))(reload)
+    shown = examples(
+        "creditgate catalog diff imagineart-2024 imagineart",
+        "creditgate catalog diff recraft my-catalog.toml --json",
+    )
+    group.command("diff", epilog=f"{shown}\n\n{EXIT_CODES}")(diff)
     group.command("list", epilog=f"{examples('creditgate catalog list')}\n\n{EXIT_CODES}")(list_)
     app.add_typer(group, name="catalog", rich_help_panel=_PANEL)

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from creditgate_server.cli import accounts, catalogs, demo, holds, serve, simulate, views
+from creditgate_server.cli import (
+    accounts,
+    catalogs,
+    demo,
+    holds,
+    insights,
+    serve,
+    simulate,
+    subscriptions,
+    views,
+)
 from creditgate_server.cli.output import EXIT_CODES
 
 app = typer.Typer(
@@ -38,5 +48,15 @@ def creditgate(
     """
 
 
-for module in (serve, demo, holds, views, accounts, catalogs, simulate):
+for module in (
+    serve,
+    demo,
+    holds,
+    views,
+    insights,
+    accounts,
+    subscriptions,
+    catalogs,
+    simulate,
+):
     module.add_to(app)

@@ -18,6 +18,10 @@ _HINTS: dict[type[creditgate.Fault], str] = {
     creditgate.AccountNotFound: "creditgate account put {account_id}",
     creditgate.HoldNotFound: "`creditgate holds ACCOUNT` lists the open ones",
     creditgate.BucketNotFound: "`creditgate balance ACCOUNT` lists the buckets",
+    creditgate.PlanNotFound: "`creditgate catalog show` lists the plans",
+    creditgate.NotSubscribed: "`creditgate subscribe ACCOUNT REFERENCE PLAN`",
+    creditgate.PackNotFound: "`creditgate catalog show` lists the packs",
+    creditgate.NoSuchMethod: "is it in developer mode? `creditgate serve --developer` has a clock",
     creditgate.OutcomeUnknown: "send the same command again: it takes effect once",
     creditgate.Unavailable: "is a server listening at {address}? `creditgate serve` starts one",
 }
@@ -75,7 +79,9 @@ def command(
         )
         run.__signature__ = inspect.Signature([*options, *shared])  # type: ignore[attr-defined]
         app.command(
-            function.__name__, rich_help_panel=panel, epilog=f"{examples(*example)}\n\n{EXIT_CODES}"
+            function.__name__.replace("_", "-"),
+            rich_help_panel=panel,
+            epilog=f"{examples(*example)}\n\n{EXIT_CODES}",
         )(run)
 
     return add

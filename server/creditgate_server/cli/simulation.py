@@ -113,10 +113,13 @@ class _Teller:
     notes: list[Happening] = field(default_factory=list)
     _jobs: int = 0
     _plan: str = ""
+    _turn_ms: int = 0
+    _payable: int = 0
 
     async def tell(self) -> None:
         """From the beginning to the end."""
         await self._begin()
+        await self._look()
         planned = self._planned()
         steps = 0
         while True:
@@ -208,18 +211,21 @@ class _Teller:
 
     async def _next_ms(self) -> int:
         """The next moment at which something happens by itself; 0 when nothing does."""
-        account: r.Account = await self._run(c.GetAccount)
-        balance: r.Balance = await self._run(c.GetBalance)
+        found = self._job()
+        job = Job(action="") if found is None else found[0]
+        balance: r.Balance = await self._run(c.GetBalance, action=job.action, model=job.model)
+        self._payable = balance.payable
         ends = [bucket.ends_ms for bucket in balance.buckets if not bucket.ended and bucket.ends_ms]
-        turn_ms = account.schedule.next_turn_ms if account.schedule is not None else 0
-        return min(filter(None, [turn_ms, *ends]), default=0)
+        return min(filter(None, [self._turn_ms, *ends]), default=0)
 
     async def _look(self) -> None:
         """Let what is due happen, and say when the plan has become another."""
-        balance: r.Balance = await self._run(c.GetBalance)
-        if balance.plan != self._plan:
-            self._plan = balance.plan
-            self._note(f"is on plan {self._plan}")
+        account: r.Account = await self._run(c.GetAccount)
+        self._turn_ms = account.schedule.next_turn_ms if account.schedule is not None else 0
+        plan = _plan_of(account)
+        if plan != self._plan:
+            self._plan = plan
+            self._note(f"is on plan {plan}")
 
     # A job across the boundary.
 
@@ -232,8 +238,7 @@ class _Teller:
         if at_ms <= self.clock.now_ms:
             return None
         self.clock.now_ms = at_ms
-        balance: r.Balance = await self._run(c.GetBalance, action=job.action, model=job.model)
-        quantity = balance.payable // max(1, terms.amount) // _SHARE
+        quantity = self._payable // terms.amount // _SHARE
         if not quantity:
             return None
         asked = Job(action=job.action, model=job.model, quantity=quantity, settings=job.settings)

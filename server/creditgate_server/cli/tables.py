@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -78,11 +79,11 @@ def buckets(rows: Iterable[pb.Bucket]) -> Table:
     for bucket in rows:
         figures = [_amount(figure(bucket)) for _, figure in shown]
         made.add_row(
-            bucket.bucket_id,
+            words.bucket(bucket.bucket_id, bucket.period),
             words.kind(bucket.kind),
             *figures,
             words.end(bucket),
-            style="dim" if bucket.ended else "",
+            style="dim" if bucket.ended or bucket.frozen else "",
         )
     if len(rows) > 1:
         made.add_section()
@@ -107,6 +108,8 @@ def balance(found: credits_pb2.GetBalanceResponse) -> RenderableType:
     if totals.debt:
         head.append(f", {words.amount(totals.debt)} of debt", "bold red")
     parts: list[RenderableType] = [head]
+    if found.plan_id:
+        parts.append(dim(f"plan {found.plan_id}; buckets turn by the days of {found.zone}"))
     if found.payable != totals.available:
         parts.append(Text(f"{words.amount(found.payable)} of them may pay what was asked about"))
     if found.decimals:
@@ -115,18 +118,127 @@ def balance(found: credits_pb2.GetBalanceResponse) -> RenderableType:
     return Group(*parts)
 
 
-def account(shown: pb.Totals, zone: str, created: str) -> RenderableType:
-    """An account in a few lines."""
-    rows = [
-        ("account", shown.account_id),
-        ("zone", zone),
-        ("created", f"{created} UTC"),
-        ("available", words.amount(shown.available)),
-        ("held", words.amount(shown.held)),
-        ("debt", words.amount(shown.debt)),
-        ("changes", words.amount(shown.seq)),
+def account(shown: accounts_pb2.Account) -> RenderableType:
+    """An account: its subscription, what it has, what will happen by itself."""
+    totals = shown.totals
+    rows: list[tuple[str, RenderableType]] = [
+        ("account", shown.account_id + (", frozen: new holds are denied" if shown.frozen else "")),
+        ("zone", shown.zone),
+        ("created", f"{words.moment(shown.created_at)} UTC"),
     ]
-    return pairs(rows)
+    if shown.HasField("subscription"):
+        rows += _subscription(shown.subscription)
+    rows += [
+        (f"add-on {add_on.add_on_id}", words.units(add_on.units, add_on.next_units))
+        for add_on in shown.add_ons
+    ]
+    rows += [
+        ("available", words.amount(totals.available)),
+        ("held", words.amount(totals.held)),
+        ("debt", words.amount(totals.debt)),
+        ("changes", words.amount(totals.seq)),
+    ]
+    if not shown.upcoming:
+        return pairs(rows)
+    coming = table("at (UTC)", "what will happen by itself", "in", right=())
+    now = totals.as_of.ToDatetime(tzinfo=UTC)
+    for item in shown.upcoming:
+        coming.add_row(words.moment(item.at), words.upcoming(item), dim(words.until(item.at, now)))
+    return Group(pairs(rows), "", coming)
+
+
+def _subscription(found: accounts_pb2.Subscription) -> Iterable[tuple[str, RenderableType]]:
+    seats = f", {words.amount(found.seats)} seats" if found.seats > 1 else ""
+    yield "plan", Text(f"{found.plan_id}{seats}", style="bold")
+    if found.HasField("anchor"):
+        yield "counted from", f"{words.moment(found.anchor)} UTC"
+    if found.HasField("paid_through"):
+        yield "paid through", f"{words.moment(found.paid_through)} UTC"
+    if found.HasField("ends_at"):
+        yield "ends", f"{words.moment(found.ends_at)} UTC"
+
+
+def event(effect: accounts_pb2.Effect.ValueType, shown: accounts_pb2.Account) -> RenderableType:
+    """What became of an event of the subscription, and the account after it."""
+    match effect:
+        case accounts_pb2.EFFECT_APPLIED:
+            head = yes("applied")
+        case accounts_pb2.EFFECT_REPLAYED:
+            head = yes("applied before; nothing happened twice")
+        case accounts_pb2.EFFECT_SUPERSEDED:
+            head = no("superseded: something newer came first, so nothing changed")
+        case _:
+            head = Text(words.name(accounts_pb2.Effect, effect))
+    return Group(head, account(shown))
+
+
+def bought(answer: accounts_pb2.PurchaseTopUpResponse) -> RenderableType:
+    """What a purchase has made, or why it may not be."""
+    if answer.decision != pb.DECISION_APPROVED:
+        reason = words.name(pb.DenialReason, answer.denial_reason)
+        head = Text.assemble(("denied  ", "bold red"), (reason, "bold"))
+        advice = filter(None, map(words.remedy, answer.remedies))
+        helps = [Text.assemble(("helps:  ", "bold yellow"), each) for each in advice]
+        return Group(head, Text("        give the money back: nothing was granted"), *helps)
+    how = "granted before; nothing was added" if answer.replayed else "bought"
+    head = yes(f"{words.amount(answer.bucket.granted)} {how}")
+    return Group(head, buckets([answer.bucket]), total_line(answer.totals))
+
+
+def limited(member: str, amount: int | None, used: int) -> RenderableType:
+    """A limit on members."""
+    who = member or "each member without a limit of its own"
+    most = "no limit" if amount is None else f"at most {words.amount(amount)} in a period"
+    head = yes(f"{who}: {most}")
+    return Group(head, dim(f"{words.amount(used)} drawn in this one")) if member else head
+
+
+def usage(answer: accounts_pb2.GetUsageResponse) -> RenderableType:
+    """What was charged, by day, action and model."""
+    if not answer.lines:
+        return dim("nothing was charged")
+    figures = ("jobs", "charged", "refunded")
+    made = table("day", "action", "model", *figures, right=figures)
+    before = ""
+    for line in answer.lines:
+        day = "" if line.day == before else line.day
+        before = line.day
+        amounts = [_amount(getattr(line, figure)) for figure in figures]
+        made.add_row(day, line.action, line.model or dim("-"), *amounts)
+    made.add_section()
+    jobs = sum(line.jobs for line in answer.lines)
+    sums = (jobs, answer.charged, answer.refunded)
+    made.add_row("all", "", "", *map(words.amount, sums), style="bold")
+    return made
+
+
+def forecast(
+    wanted: Sequence[accounts_pb2.ForecastRequest.Planned], answer: accounts_pb2.ForecastResponse
+) -> RenderableType:
+    """What a month of jobs costs, and which plans cover it."""
+    figures = ("times", "price", "amount")
+    made = table("job", *figures, right=figures)
+    for each, price in zip(wanted, answer.prices, strict=True):
+        amounts = (each.times, price, each.times * price)
+        made.add_row(words.job(each.job), *map(words.amount, amounts))
+    made.add_row("buffer", "", "", words.amount(answer.buffer))
+    made.add_section()
+    made.add_row("a month", "", "", words.amount(answer.amount + answer.buffer), style="bold")
+    covered = ", ".join(answer.plan_ids) or "no plan of the catalog"
+    return Group(made, Text.assemble("covered by: ", (covered, "bold")))
+
+
+def explained(answer: accounts_pb2.ExplainResponse) -> RenderableType:
+    """Sentences, in order."""
+    lines: list[RenderableType] = [*map(Text, answer.balance)]
+    if answer.denial:
+        lines += ["", *(Text(said, style="yellow") for said in answer.denial)]
+    return Group(*lines)
+
+
+def time(now: Timestamp) -> RenderableType:
+    """The time that accounts live by."""
+    return Text(f"{words.moment(now)} UTC")
 
 
 def pairs(rows: Iterable[tuple[str, RenderableType]]) -> Table:
@@ -339,7 +451,7 @@ def quote(answer: credits_pb2.QuoteResponse) -> RenderableType:
 
 def catalog(found: catalog_pb2.GetCatalogResponse) -> RenderableType:
     """The catalog in force."""
-    return pairs(
+    rows = pairs(
         catalog_rows(
             name=found.name,
             version=found.version,
@@ -349,6 +461,14 @@ def catalog(found: catalog_pb2.GetCatalogResponse) -> RenderableType:
             packs=found.packs,
         )
     )
+    if not found.plans:
+        return rows
+    made = table("plan", "title", "grants", "open holds", right=("open holds",))
+    for plan in found.plans:
+        grants = "\n".join(map(words.grant, plan.grants)) or dim("nothing")
+        most = words.amount(plan.open_holds_max) if plan.open_holds_max else dim("any number")
+        made.add_row(plan.plan_id, plan.title, grants, most)
+    return Group(rows, "", made)
 
 
 def catalog_rows(  # noqa: PLR0913 - what a catalog says of itself

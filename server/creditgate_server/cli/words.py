@@ -6,6 +6,8 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from creditgate.v1 import resources_pb2 as pb
+from creditgate.v1.accounts_pb2 import Upcoming
+from creditgate.v1.catalog_pb2 import RecurringGrant
 
 _GRANTED, _AVAILABLE, _HELD, _SPENT, _EXPIRED, _VOIDED = (
     pb.FIGURE_GRANTED,
@@ -64,10 +66,42 @@ def moment(when: Timestamp) -> str:
 def end(bucket: pb.Bucket) -> str:
     """When a bucket ends."""
     if not bucket.HasField("ends_at"):
-        return "ended" if bucket.ended else "never"
+        return "ended" if bucket.ended else "frozen" if bucket.frozen else "never"
     # Most end at midnight.
     when = moment(bucket.ends_at).removesuffix(":00")
-    return f"{when} (ended)" if bucket.ended else when
+    if bucket.ended:
+        return f"{when} (ended)"
+    if bucket.frozen:
+        return f"{when} (frozen)"
+    return f"{when}, then anew" if bucket.HasField("next_reset_at") else when
+
+
+def grant(granted: RecurringGrant) -> str:
+    """What a plan grants again and again."""
+    seat = ", for each seat" if granted.per_seat else ""
+    return (
+        f"{granted.name}: {amount(granted.amount)} a {granted.every} ({kind(granted.kind)}){seat}"
+    )
+
+
+def units(now: int, later: int) -> str:
+    """Units of an add-on."""
+    return amount(now) if now == later else f"{amount(now)}, {amount(later)} from the next period"
+
+
+def upcoming(item: Upcoming) -> str:
+    """What will happen by itself."""
+    match item.event:
+        case Upcoming.EVENT_RESET:
+            return f"{item.bucket_id} begins anew with {amount(item.amount)}"
+        case Upcoming.EVENT_BUCKET_END:
+            return f"{item.bucket_id} ends with what is left of it, {amount(item.amount)} now"
+        case Upcoming.EVENT_PLAN_CHANGE:
+            return f"the plan or its seats change: {item.plan_id}"
+        case Upcoming.EVENT_SUBSCRIPTION_END:
+            return f"the subscription ends: {item.plan_id}"
+        case _:
+            return name(Upcoming.Event, item.event)
 
 
 def length(time: timedelta) -> str:

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import creditgate
@@ -13,7 +12,8 @@ from creditgate_server.cli import audits, words
 from creditgate_server.cli.demo.stage import Stage, credits, utc
 
 ACCOUNT = "studio-ana"
-PLAN = "plan"
+PLAN = "basic"
+MONTHLY = "monthly"
 PACK = "payment-4711"
 
 _WORKER_TTL_S = 3.0
@@ -44,21 +44,27 @@ def tell(stage: Stage) -> audits.Audit:
 
 
 def _two_buckets(stage: Stage, client: creditgate.Client) -> None:
-    ends_at = _end_of_month()
     with stage.step(
         client,
         ACCOUNT,
         "An account with two kinds of credits",
-        "Ana has what is left of this month's subscription, 20 credits that end with the month, "
-        "and has bought a pack of 200 that never ends. Each is a bucket of its own.",
+        "Who signs up is on the plan Free, with 50 credits for the day. Ana subscribes to Basic: "
+        "1,000 credits a month instead, and what is left of the month expires at its end. She also "
+        "buys a pack of 200, which never ends. Each is a bucket of its own.",
     ):
         client.put_account(ACCOUNT)
-        for source_ref, kind, amount, end in (
-            (PLAN, "subscription", 20, ends_at),
-            (PACK, "top_up", 200, None),
-        ):
-            client.grant_credits(ACCOUNT, source_ref, kind=kind, amount=amount, ends_at=end)
-            stage.call(f"grant {source_ref}", f"{credits(amount)} ({words.kind(_kind(kind))})")
+        stage.call(f"account put {ACCOUNT}", "created, on the plan free")
+        subscribed = client.subscribe(ACCOUNT, "invoice-1", PLAN).account
+        stage.call(f"subscribe invoice-1 {PLAN}", credits(subscribed.totals.available))
+        bought = client.purchase_top_up(ACCOUNT, PACK, 200)
+        stage.call(
+            f"buy {PACK} 200",
+            f"{credits(bought.bucket.granted)} ({words.kind(bought.bucket.kind)})",
+        )
+        stage.expect(
+            told=bought.totals.available == 1200,
+            otherwise=f"{bought.totals.available} are available",
+        )
 
 
 def _one_job_from_both(stage: Stage, client: creditgate.Client) -> None:
@@ -66,27 +72,31 @@ def _one_job_from_both(stage: Stage, client: creditgate.Client) -> None:
         client,
         ACCOUNT,
         "One job, paid from both",
-        "Five seconds of video cost 30. The price is known before the job runs, and that much is "
-        "set aside: first the credits that end, then the bought ones. The job succeeds and is "
+        "Three minutes of video cost 1,080. The price is known before the job runs, and that much "
+        "is set aside: first the credits that end, then the bought ones. The job succeeds and is "
         "settled.",
     ):
         job: dict[str, Any] = {
             "action": "video.generate",
             "model": "video-studio",
-            "quantity": 5,
+            "quantity": 180,
             "settings": {"resolution": "1080p"},
         }
         quote = client.quote(ACCOUNT, **job)
         stage.call(
-            "quote 5 s of video in 1080p", f"{words.price(quote.price)}, so {credits(quote.amount)}"
+            "quote 180 s of video in 1080p",
+            f"{words.price(quote.price)}, so {credits(quote.amount)}",
         )
         held = client.authorize(ACCOUNT, "video-1", **job)
         parts = [(part.bucket_id, part.amount) for part in held.hold.slices]
         stage.call(
             "authorize video-1",
-            "approved, " + " and ".join(f"{amount} from {bucket}" for bucket, amount in parts),
+            "approved, "
+            + " and ".join(f"{words.amount(amount)} from {bucket}" for bucket, amount in parts),
         )
-        stage.expect(told=parts == [(PLAN, 20), (PACK, 10)], otherwise=f"it was split as {parts}")
+        stage.expect(
+            told=parts == [(MONTHLY, 1000), (PACK, 80)], otherwise=f"it was split as {parts}"
+        )
         settled = client.settle(ACCOUNT, "video-1")
         stage.call("settle video-1", f"{credits(settled.charged)} charged")
 
@@ -231,7 +241,8 @@ def _too_expensive(stage: Stage, client: creditgate.Client) -> None:
         ACCOUNT,
         "Not enough credits: an answer, with what helps",
         "A minute of video in 4k costs more than Ana has. The answer is no, nothing is set aside, "
-        "and it says what would help: here the smallest pack that makes up what is missing.",
+        "and it says what would help: to wait for the next month, to buy the smallest pack that "
+        "makes up what is missing, or to change to a larger plan.",
     ):
         answer = client.authorize(
             ACCOUNT,
@@ -250,7 +261,10 @@ def _too_expensive(stage: Stage, client: creditgate.Client) -> None:
         advice = [words.remedy(remedy) for remedy in answer.remedies]
         packs = ", ".join(map(words.amount, stage.server.catalog.packs))
         stage.call(f"what helps (there are packs of {packs})", "; or ".join(filter(None, advice)))
-        stage.expect(told=any("800" in each for each in advice), otherwise=f"it advised {advice}")
+        for helps in ("wait until", "a pack of 800", "to the plan"):
+            stage.expect(
+                told=any(helps in each for each in advice), otherwise=f"it advised {advice}"
+            )
 
 
 def _accounted_for(stage: Stage, client: creditgate.Client) -> audits.Audit:
@@ -262,15 +276,3 @@ def _accounted_for(stage: Stage, client: creditgate.Client) -> audits.Audit:
         found,
     )
     return found
-
-
-def _kind(name: str) -> pb.Kind.ValueType:
-    return pb.Kind.Value(f"KIND_{name.upper()}")
-
-
-def _end_of_month() -> datetime:
-    """When this month ends; the next one, if that is so soon that it would end the story."""
-    day = datetime.now(UTC) + timedelta(hours=1)
-    return (day.replace(day=1) + timedelta(days=32)).replace(
-        day=1, hour=0, minute=0, second=0, microsecond=0
-    )
