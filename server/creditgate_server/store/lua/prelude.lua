@@ -448,8 +448,9 @@ local function open_account(key, deadlines, ledger, closed, id, clock, ranks, tu
     end
     set_list(a, 'order', order)
   end
-  local has_none = version == '0' and turn == '?'
-  if not has_none and (a.turn == 0 or a.now < a.turn) then
+  -- The first turn of all comes when the catalog has plans: no moment is noted for it.
+  local first = version == '0' and turn ~= ''
+  if not first and (a.turn == 0 or a.now < a.turn) then
     catch_up(a)
   elseif fits(a, turn) then
     apply_turn(a, turn)
