@@ -312,7 +312,7 @@ class Model:
 
     def catch_up(self, account: Account, command: Any) -> None:
         """Do what is due before every operation, but for those that show what is written."""
-        if self.turn_is_due(account):
+        if self.turn_is_due(account) or self.has_no_plan_yet(account, command):
             now, plans = self.now(account), command.rules.plans
             self.turn(account, s.caught_up(account.schedule, plans, now))
         else:
@@ -320,6 +320,10 @@ class Model:
 
     def turn_is_due(self, account: Account) -> bool:
         return 0 < account.schedule.next_turn_ms <= self.now(account)
+
+    def has_no_plan_yet(self, account: Account, command: Any) -> bool:
+        """Whether the account is older than the catalog's plans."""
+        return account.schedule.version == 0 and command.rules.plans.default != ""
 
     def end_rows(self, account: Account) -> None:
         """End rows whose end has passed, the earliest first."""

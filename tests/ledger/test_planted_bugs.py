@@ -23,6 +23,7 @@ from tests.ledger import test_races, test_replays, test_settle
 from tests.ledger.bench import START_MS, Ask, Bench, Clock
 from tests.ledger.histories import Difference, SetTime, Telling, content_fields, tell
 from tests.ledger.planting import Change, Verbs, planted
+from tests.ledger.subscribers import PLANS
 from tests.model import Model
 
 CAUGHT = (AssertionError, pytest.fail.Exception)
@@ -240,6 +241,164 @@ PLANTED = {
 }
 
 
+# Each is caught by histories of subscriptions.
+PLANTED_IN_PLANS = {
+    # Turns and what they do to rows.
+    "an event ignores which schedule it was worked out from": Change(
+        "prelude",
+        "return string.match(turn, '^(%d+) ') == a.version",
+        "return turn ~= '' and (a.turn == 0 or a.now < a.turn"
+        " or string.match(turn, '^(%d+) ') == a.version)",
+    ),
+    "the next turn is forgotten": Change(
+        "prelude",
+        "a.version, a.turn, a.plan, a.cap = version, tonumber(turn_ms), plan, cap",
+        "a.version, a.turn, a.plan, a.cap = version, 0, plan, cap",
+    ),
+    "a turn comes a moment late": Change(
+        "prelude", "if a.turn == 0 or a.now < a.turn then", "if a.turn == 0 or a.now <= a.turn then"
+    ),
+    "what rolls over has no limit": Change(
+        "prelude", "math.min(row.a, tonumber(words[9])) or 0", "row.a or 0"
+    ),
+    "what rolls over is looked up after its row has ended": Change(
+        "prelude", "row and row.status == 'L' and math.min", "row and row.ends > a.now and math.min"
+    ),
+    "what is held rolls over": Change(
+        "prelude",
+        "math.min(row.a, tonumber(words[9]))",
+        "math.min(row.a + row.h, tonumber(words[9]))",
+    ),
+    "a row that is kept ends when the turn comes late": Change(
+        "prelude", "      TURNS.keep(a, words[2])\n", ""
+    ),
+    "a row that is kept stays where it was in the order": Change(
+        "prelude",
+        "      set_list(a, 'order', removed(list_of(a, 'order'), name))\n      if row.a > 0 then",
+        "      if false then",
+    ),
+    "a downgrade takes what is held": Change(
+        "prelude",
+        "if row and row.status == 'L' and row.a > tonumber(amount) then\n",
+        "if row and row.status == 'L' and row.a > tonumber(amount) then\n"
+        "      move(a, row, 'h', 'e', row.h)\n",
+    ),
+    "a downgrade leaves what is available": Change(
+        "prelude", "      move(a, row, 'a', 'e', row.a - amount)\n", ""
+    ),
+    "what a period brings pays no debt": Change(
+        "prelude",
+        "  local paid = math.min(a.debt, n)\n",
+        "  local paid = verb == 'begin_period' and 0 or math.min(a.debt, n)\n",
+    ),
+    "a period that begins with nothing is not written": Change(
+        "prelude",
+        "  a.row[name] = row\n  a.touched[name] = row\n  a.limited",
+        "  a.row[name] = row\n  a.limited",
+    ),
+    # Freezing.
+    "what is frozen stays in the totals": Change(
+        "prelude",
+        "  a.available = a.available - row.a\n  a.limited = a.limited - limited(row)\n"
+        "  row.status = 'F'\n",
+        "  a.limited = a.limited - limited(row)\n  row.status = 'F'\n",
+    ),
+    "what comes back to a frozen row can be spent": Change(
+        "prelude", "local spendable = row.status ~= 'F'", "local spendable = true"
+    ),
+    "a frozen row is still drawn from": Change(
+        "prelude",
+        "local function freeze_row(a, row)\n"
+        "  set_list(a, 'order', removed(list_of(a, 'order'), row.name))\n",
+        "local function freeze_row(a, row)\n",
+    ),
+    "what thaws is not put in order": Change(
+        "prelude",
+        "  a.limited = a.limited + limited(row)\n  if row.a > 0 then\n",
+        "  a.limited = a.limited + limited(row)\n  if false then\n",
+    ),
+    "a row with limits thaws uncounted": Change(
+        "prelude",
+        "  a.available = a.available + row.a\n  a.limited = a.limited + limited(row)\n",
+        "  a.available = a.available + row.a\n",
+    ),
+    "a lapse freezes buckets of every kind": Change(
+        "prelude", "ipairs(live_rows(a, kind, 'L'))", "ipairs(live_rows(a, nil, 'L'))"
+    ),
+    "a frozen bucket cannot be voided": Change(
+        "void_bucket", "if row.status == 'L' or row.status == 'F' then", "if row.status == 'L' then"
+    ),
+    # What comes back after its period.
+    "restored credits pass the allowance": Change(
+        "prelude", "math.max(0, math.min(n, live.s - restored))", "n"
+    ),
+    "what was restored is forgotten": Change(
+        "prelude", "    put(a, 'r:' .. live.name, text(live.restored))\n", ""
+    ),
+    "credits are restored to another bucket": Change(
+        "prelude",
+        "local row = string.match(other, '^([^#]+)#') == bucket and row_of(a, other)",
+        "local row = string.match(other, '^([^#]+)#') and row_of(a, other)",
+    ),
+    # Limits beside credits.
+    "a frozen account may run jobs": Change("prelude", "if a.frozen == '1' then", "if false then"),
+    "any plan may run the job": Change("prelude", "if wanted.gate ~= '*' then", "if false then"),
+    "one hold too many is open": Change(
+        "prelude", "open_max > 0 and a.open >= open_max", "open_max > 0 and a.open > open_max"
+    ),
+    "a charge counts as an open hold": Change(
+        "prelude", "limit_of(a, wanted, price, not charged)", "limit_of(a, wanted, price, true)"
+    ),
+    "a member's limit ignores what was drawn": Change(
+        "prelude",
+        "    if limit and used + draw > limit then\n",
+        "    if limit and draw > limit then\n",
+    ),
+    "a raise ignores the member's limit": Change(
+        "extend", "if limit and used + raise > limit then", "if false then"
+    ),
+    "a raise is not counted": Change("extend", "count_member(a, hold, raise)\n", ""),
+    "a raise in another period is not counted": Change(
+        "prelude",
+        "    if n <= 0 then\n      return\n    end\n    hold.cap",
+        "    if true then\n      return\n    end\n    hold.cap",
+    ),
+    "what comes back is counted all the same": Change(
+        "settle", "  count_member(a, hold, -returned)\n", ""
+    ),
+    "what comes back of an earlier period lowers this one": Change(
+        "prelude", "    if n <= 0 then\n      return\n    end\n    hold.cap", "    hold.cap"
+    ),
+    "a member's count goes on over periods": Change(
+        "prelude", "used = period == a.cap and tonumber(used) or 0,", "used = tonumber(used),"
+    ),
+    "the limit of each member is ignored": Change(
+        "prelude", "limit = tonumber(own) or tonumber(got[2] or ''),", "limit = tonumber(own),"
+    ),
+    "members' limits come after open holds": Change(
+        "prelude",
+        "  if wanted.member ~= '*' then\n    local limit, used = member_share(a, wanted.member)\n",
+        "  if opens and open_max > 0 and a.open >= open_max then\n"
+        "    return 'concurrency_limit', '0'\n  end\n"
+        "  if wanted.member ~= '*' then\n    local limit, used = member_share(a, wanted.member)\n",
+    ),
+    # Events, purchases, denials.
+    "an event is not remembered": Change(
+        "reschedule", "put(a, 'x:' .. reference, fingerprint)\n", ""
+    ),
+    "an event's reference may name another": Change(
+        "reschedule", "known == fingerprint and 'replayed' or 'id_reused'", "'replayed'"
+    ),
+    "any plan may buy": Change("grant", "if buyers ~= '*' and not", "if false and not"),
+    "a denial is not noted": Change("prelude", "    note_denial(a, reason, wanted, missing)\n", ""),
+    "the same denial is noted again": Change(
+        "prelude",
+        "if not noted or string.match(noted, '^%d+ (.*)$') ~= denied then",
+        "if true then",
+    ),
+}
+
+
 @contextlib.asynccontextmanager
 async def planted_ledger(url: str, verbs: Verbs) -> AsyncIterator[tuple[RedisLedger, Clock]]:
     clock = Clock()
@@ -257,6 +416,16 @@ async def test_histories_catch_it_when(store_url: str, name: str) -> None:
         with pytest.raises(Difference) as caught:
             await tell(Telling(ledger, set_time), 7, OPERATIONS, f"planted-{uuid.uuid4().hex[:8]}")
     # A script that only crashes would be caught by anything.
+    assert "STORE_UNAVAILABLE" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PLANTED_IN_PLANS)
+async def test_histories_of_subscriptions_catch_it_when(store_url: str, name: str) -> None:
+    async with planted_ledger(store_url, planted(PLANTED_IN_PLANS[name])) as (ledger, clock):
+        set_time: SetTime = clock.set
+        prefix = f"planted-{uuid.uuid4().hex[:8]}"
+        with pytest.raises(Difference) as caught:
+            await tell(Telling(ledger, set_time), 7, 2 * OPERATIONS, prefix, PLANS)
     assert "STORE_UNAVAILABLE" not in str(caught.value)
 
 
