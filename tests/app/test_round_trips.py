@@ -68,17 +68,15 @@ def test_an_authorize_is_one_round_trip_and_nothing_else(between: tuple[Proxy, S
 @pytest.mark.parametrize(
     ("method", "fields"),
     [
-        ("quote", {"job": rs.Job(action="one")}),
         ("charge", {"hold_id": "c", "job": rs.Job(action="one")}),
         ("extend", {"hold_id": "h"}),
         ("settle", {"hold_id": "h", "amount": 1, "partial": True, "operation_id": "p"}),
         ("get_hold", {"hold_id": "h"}),
         ("list_holds", {}),
-        ("get_balance", {}),
         ("settle", {"hold_id": "h"}),
         ("refund", {"hold_id": "h"}),
-        ("get_account", {}),
-        ("put_account", {}),
+        ("purchase_top_up", {"payment_ref": "p", "pack_amount": 50}),
+        ("set_member_limit", {"amount": 5}),
         ("grant_credits", {"source_ref": "g", "kind": rs.KIND_FREE, "amount": 1}),
         ("void_bucket", {"bucket_id": "pack"}),
         ("list_ledger", {}),
@@ -93,6 +91,24 @@ def test_every_method_is_one_command(
     counted.reads.clear()
     getattr(account, method)(**fields)
     assert sum(asked(counted).values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [("quote", {"job": rs.Job(action="one")}), ("get_balance", {}), ("get_account", {})],
+)
+def test_what_shows_the_account_too_asks_for_both_in_one_write(
+    between: tuple[Proxy, Shop], method: str, fields: dict[str, object]
+) -> None:
+    counted, found = between
+    account = found.account(1_000)
+    names = [f"EVALSHA {script(name).sha}" for name in ("get_account", "get_balance")]
+    counted.reads.clear()
+    getattr(account, method)(**fields)
+    assert asked(counted) == dict.fromkeys(names, 1)
+    together = [read for read in counted.reads if any(names[0] in " ".join(c) for c in read)]
+    assert len(together) == 1
+    assert any(names[1] in " ".join(command) for command in together[0])
 
 
 def test_a_request_that_is_refused_for_its_form_costs_the_store_nothing(

@@ -21,7 +21,7 @@ from tests.client.fake import FakeServer
 
 def test_every_service_of_the_contract_is_known() -> None:
     names = {name for file in SERVICES for name in file.services_by_name}
-    assert names == {"Credits", "Accounts", "Catalog"}
+    assert names == {"Credits", "Accounts", "Catalog", "TestClock"}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -45,7 +45,8 @@ def test_a_call_is_typed_as_the_contract_answers(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_field_of_a_request_can_be_given(name: str) -> None:
-    parameters = set(inspect.signature(getattr(calls, name)).parameters)
+    # "from_" is the field `from`, which is a word of Python.
+    parameters = {p.rstrip("_") for p in inspect.signature(getattr(calls, name)).parameters}
     fields = {field.name for field in METHODS[name].request.DESCRIPTOR.fields}
     if "job" in fields:
         fields = fields - {"job"} | {field.name for field in Job.DESCRIPTOR.fields}
@@ -61,8 +62,12 @@ def test_only_what_cannot_change_anything_counts_as_a_read() -> None:
         "get_balance",
         "get_account",
         "list_ledger",
+        "get_usage",
+        "forecast",
+        "explain",
         "get_catalog",
         "list_prices",
+        "get_time",
     }
 
 
@@ -122,6 +127,49 @@ REQUESTS: list[tuple[Call[Any], Any]] = [
     ),
     (calls.put_account("a", zone="Europe/Berlin"), 'account_id: "a" zone: "Europe/Berlin"'),
     (calls.void_bucket("a", "b"), 'account_id: "a" bucket_id: "b"'),
+    (
+        calls.authorize("a", "h", action="x", quoted_version="v", quoted_amount=0),
+        """account_id: "a" hold_id: "h" job { action: "x" } quoted_version: "v"
+           quoted_amount: 0""",
+    ),
+    (
+        calls.subscribe(
+            *("a", "r", "pro"),
+            seats=2,
+            anchor=datetime(2027, 1, 1, tzinfo=UTC),
+            allowances={"base": 0},
+        ),
+        """account_id: "a" reference: "r" plan_id: "pro" seats: 2 anchor { seconds: 1798761600 }
+           allowances { key: "base" value: 0 }""",
+    ),
+    (
+        calls.change_plan("a", "r", seats=3, when="now"),
+        'account_id: "a" reference: "r" seats: 3 when: WHEN_NOW',
+    ),
+    (
+        calls.cancel_subscription("a", "r", occurred_at=datetime(2027, 1, 1, tzinfo=UTC)),
+        'account_id: "a" reference: "r" occurred_at { seconds: 1798761600 }',
+    ),
+    (
+        calls.purchase_top_up("a", "p", 200),
+        'account_id: "a" payment_ref: "p" pack_amount: 200',
+    ),
+    (
+        calls.set_add_ons("a", "r", "unit", 0),
+        'account_id: "a" reference: "r" add_on_id: "unit"',
+    ),
+    (calls.set_member_limit("a", amount=0), 'account_id: "a" amount: 0'),
+    (calls.set_member_limit("a", member_id="m"), 'account_id: "a" member_id: "m"'),
+    (
+        calls.get_usage("a", from_=datetime(2027, 1, 1, tzinfo=UTC), action="x"),
+        'account_id: "a" from { seconds: 1798761600 } action: "x"',
+    ),
+    (
+        calls.forecast([calls.planned(3, action="x", quantity=2)], buffer_percent=0),
+        'planned { job { action: "x" quantity: 2 } times: 3 } buffer_percent: 0',
+    ),
+    (calls.advance(by=timedelta(days=1)), "by { seconds: 86400 }"),
+    (calls.advance(until=datetime(2027, 1, 1, tzinfo=UTC)), "until { seconds: 1798761600 }"),
     (
         calls.execute([calls.settle("a", "h"), AuthorizeRequest(account_id="b")]),
         """operations { settle { account_id: "a" hold_id: "h" } }

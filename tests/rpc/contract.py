@@ -12,7 +12,6 @@ from creditgate.v1 import accounts_pb2, catalog_pb2, credits_pb2, test_clock_pb2
 from tests.project.tree import ROOT
 
 
-
 def _methods(*files: Any) -> dict[str, MethodDescriptor]:
     return {
         method.name: method

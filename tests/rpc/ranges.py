@@ -394,7 +394,7 @@ RANGES: dict[str, Range] = {
     "SubscribeRequest.plan_id": Id(),
     "SubscribeRequest.seats": SEATS,
     "SubscribeRequest.anchor": Instant(221_845_392_000),
-    "SubscribeRequest.paid_through": Instant(),
+    "SubscribeRequest.paid_through": Instant(221_845_392_000),
     "SubscribeRequest.allowances": Numbers(32),
     "SubscribeRequest.occurred_at": Instant(),
     "ChangePlanRequest.account_id": ACCOUNT,

@@ -270,9 +270,9 @@ class Account:
         return str(hold_id)
 
     def bucket(self, bucket_id: str = "pack") -> rs.Bucket:
-        """One of its buckets."""
-        buckets = {bucket.bucket_id: bucket for bucket in self.get_balance().buckets}
-        found: rs.Bucket = buckets[bucket_id]
+        """One of its buckets; of a recurring one the period under way."""
+        rows = [row for row in self.get_balance().buckets if row.bucket_id == bucket_id]
+        found: rs.Bucket = min(rows, key=lambda row: (row.ended, -row.period))
         return found
 
     def figures(self) -> tuple[int, int, int]:

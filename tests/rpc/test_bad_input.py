@@ -18,6 +18,7 @@ from tests.rpc.shop import Account, Refusal, Shop, refusal, refused, send
 JOB = {"action": "draw", "model": "tall", "quantity": 2, "settings": {"resolution": "4k"}}
 TTL = {"seconds": 60}
 FUTURE = {"seconds": 4_000_000_000}
+LAST = {"seconds": 253_402_300_799, "nanos": 999_999_999}
 PAST = {"seconds": 1_700_000_000}
 
 # Requests that are approved one after another on an account of 1,000 credits, and together have
@@ -39,8 +40,13 @@ VALID: list[tuple[str, dict[str, Any]]] = [
     (
         "Subscribe",
         {
-            **{"reference": "s", "plan_id": "pro", "seats": 2, "allowances": {"base": 70}},
-            **{"anchor": PAST, "paid_through": FUTURE, "occurred_at": PAST},
+            "reference": "s",
+            "plan_id": "pro",
+            "seats": 2,
+            "allowances": {"base": 70},
+            "anchor": PAST,
+            "paid_through": FUTURE,
+            "occurred_at": PAST,
         },
     ),
     (
@@ -56,8 +62,13 @@ VALID: list[tuple[str, dict[str, Any]]] = [
     (
         "Authorize",
         {
-            **{"hold_id": "job", "job": JOB, "ttl": TTL, "max_amount": 20, "member_id": "ann"},
-            **{"quoted_version": "shop-0", "quoted_amount": 20},
+            "hold_id": "job",
+            "job": JOB,
+            "ttl": TTL,
+            "max_amount": 20,
+            "member_id": "ann",
+            "quoted_version": "shop-0",
+            "quoted_amount": 20,
         },
     ),
     ("Extend", {"hold_id": "job", "ttl": TTL, "amount": 21}),
@@ -71,7 +82,7 @@ VALID: list[tuple[str, dict[str, Any]]] = [
     ("GetBalance", {"action": "image", "model": "tall"}),
     ("ListLedger", {"page_size": 3}),
     ("Execute", {"operations": [{"get_balance": {}}]}),
-    ("GetUsage", {"from": PAST, "until": FUTURE, "action": "draw", "model": "tall"}),
+    ("GetUsage", {"from": PAST, "until": LAST, "action": "draw", "model": "tall"}),
     ("Forecast", {"planned": [{"job": JOB, "times": 3}], "buffer_percent": 20}),
     ("Explain", {}),
     ("VoidBucket", {"bucket_id": "gift"}),

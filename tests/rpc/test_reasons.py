@@ -49,7 +49,7 @@ def read_badly(_command: Any, _reply: Any) -> NoReturn:
 # A defect planted in the reading of one reply: everything else is as it is.
 DEFECTIVE = {
     **VERBS,
-    c.GetAccount: dataclasses.replace(VERBS[c.GetAccount], read=read_badly),
+    c.ListHolds: dataclasses.replace(VERBS[c.ListHolds], read=read_badly),
 }
 
 
@@ -260,7 +260,7 @@ def store_unavailable(server: Composed) -> None:
 
 
 def internal(server: Composed) -> None:
-    server.account.get_account()
+    server.account.list_holds()
 
 
 def overloaded(server: Composed) -> None:
@@ -348,7 +348,7 @@ def test_a_defect_is_logged_under_the_incident_that_the_caller_is_told(
     composed: Composed, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        composed.account.get_account()
+        composed.account.list_holds()
     incident = refusal(caught.value).metadata["incident"]
     [record] = [found for found in caplog.records if incident in found.getMessage()]
     assert SECRET in (record.exc_text or "") or record.exc_info

@@ -327,7 +327,9 @@ class SubscribeRequest(google.protobuf.message.Message):
 
     @property
     def paid_through(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Until when it is paid; it ends then unless it is paid on. Unset means until it is cancelled."""
+        """Until when it is paid, before the year 9000; it ends then unless it is paid on. Unset means until it is
+        cancelled.
+        """
 
     @property
     def allowances(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:

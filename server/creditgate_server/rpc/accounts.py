@@ -70,7 +70,9 @@ class Accounts:
             plan=plan,
             seats=checks.whole(request.seats, "seats", 0, SEATS_MAX) or 1,
             anchor_ms=checks.optional_instant_ms(request, "anchor", checks.CALENDAR_S_MAX),
-            paid_through_ms=checks.optional_instant_ms(request, "paid_through"),
+            paid_through_ms=checks.optional_instant_ms(
+                request, "paid_through", checks.CALENDAR_S_MAX
+            ),
             allowances=_allowances(request, catalog, plan),
             occurred_ms=checks.optional_instant_ms(request, "occurred_at"),
         )

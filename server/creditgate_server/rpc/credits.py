@@ -144,9 +144,9 @@ class Credits:
         quoted = checks.optional_identifier(request.quoted_version, "quoted_version")
         quoted_amount = checks.optional_amount(request, "quoted_amount")
         if quoted and quoted_amount is None:
-            raise invalid("quoted_amount", "is missing: a quote has one")
+            raise invalid("quoted_amount", "is missing: a quoted_version needs one")
         if quoted_amount is not None and not quoted:
-            raise invalid("quoted_version", "is missing: a quote has one")
+            raise invalid("quoted_version", "is missing: a quoted_amount needs one")
         # Whether the quote binds or not, so that a retry after its time is the same request.
         bounds = (checks.optional_amount(request, "max_amount"), quoted_amount)
         command = c.Authorize(
