@@ -1,13 +1,16 @@
 """A server for the command line to talk to, with a store that tests can look into."""
 
 import itertools
+import re
 from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 from creditgate_server.cli.demo.world import defaults, in_background
 from creditgate_server.store import embedded
-from tests.cli.shell import Shell
+from tests.cli.shell import SHOP, Shell, Shop
 
 _numbers = itertools.count(1)
 
@@ -20,9 +23,33 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def shell(store: str) -> Iterator[Shell]:
-    with in_background(defaults(listen="127.0.0.1:0", redis=store)) as server:
+def shell(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Sells what Recraft sells, without plans: an account has what it is granted by hand."""
+    file = tmp_path_factory.mktemp("catalog") / "recraft.toml"
+    file.write_text(without_plans(), encoding="utf-8")
+    settings = defaults(listen="127.0.0.1:0", redis=store, catalog=str(file))
+    with in_background(settings) as server:
         yield Shell(server.address)
+
+
+def without_plans() -> str:
+    """The catalog "recraft" but for the sections of its plans."""
+    text = files("creditgate_server.catalogs").joinpath("recraft.toml").read_text("utf-8")
+    head, *sections = re.split(r"(?m)^(?=\[)", text)
+    kept = [each for each in sections if not each.startswith(("[plans.", "[upgrades]"))]
+    return head + re.sub(r"(?m)^buyers .*\n", "", "".join(kept))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A server of its own with plans, seats, add-ons and a clock that can be moved."""
+    catalog = tmp_path / "shop.toml"
+    catalog.write_text(SHOP, encoding="utf-8")
+    settings = defaults(
+        listen="127.0.0.1:0", data=tmp_path / "data", catalog=str(catalog), developer=True
+    )
+    with in_background(settings) as server:
+        yield Shop(server.address, catalog)
 
 
 @pytest.fixture

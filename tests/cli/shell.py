@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner, Result
@@ -44,3 +45,62 @@ class Shell:
         result = self.run(*words, "--json", code=code)
         assert not result.stdout
         return json.loads(result.stderr)
+
+
+@dataclass(frozen=True)
+class Shop(Shell):
+    """A server that nobody else talks to, and the file of its catalog."""
+
+    catalog: Path
+
+
+SHOP = """\
+name = "shop"
+[credit]
+unit = "credit"
+[kinds]
+free = { rank = 1 }
+subscription = { rank = 2 }
+add_on = { rank = 3 }
+top_up = { rank = 4 }
+[everyone.grants.daily]
+kind = "free"
+amount = 10
+every = "day"
+[plans.free]
+title = "Free"
+default = true
+actions = ["draw"]
+[plans.team]
+title = "Team"
+subscription = true
+[plans.team.grants.base]
+kind = "subscription"
+amount = 100
+every = "month"
+per = "seat"
+[plans.pro]
+title = "Pro"
+subscription = true
+[plans.pro.grants.base]
+kind = "subscription"
+amount = 1000
+every = "month"
+per = "seat"
+[add_ons.more]
+title = "More"
+[add_ons.more.plans.team]
+amount = 50
+[top_ups]
+packs = [200, 800]
+buyers = "subscribers"
+on_lapse = "freeze"
+[actions.draw]
+title = "Draw"
+price = 2
+unit = "image"
+[actions.film]
+title = "Film"
+price = 5
+unit = "second"
+"""

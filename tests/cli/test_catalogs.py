@@ -86,3 +86,23 @@ def test_prices_are_shown_for_all_actions_or_for_one(shell: Shell) -> None:
     found = shell.json("prices", "video.generate")["prices"]
     assert [price["model"] for price in found] == ["video-draft", "video-studio"]
     assert "no such action" in shell.text("prices", "tea.make")
+
+
+def test_two_catalogs_are_compared_in_words(nowhere: Shell, file: Path) -> None:
+    said = nowhere.text("catalog", "diff", "imagineart-2024", "imagineart")
+    assert "plan free, daily: 50 a day → 100 a day (up), from the next period on" in said
+    found = nowhere.json("catalog", "diff", "imagineart-2024", "imagineart")["differences"]
+    [daily] = [each for each in found if (each["plan"], each["name"]) == ("free", "daily")]
+    assert (daily["change"], daily["old"], daily["new"]) == (
+        "raised",
+        "50 a day",
+        "100 a day",
+    )
+    file.write_text(GOOD)
+    assert nowhere.text("catalog", "diff", str(file), str(file)) == "no difference"
+
+
+def test_a_catalog_that_cannot_be_read_cannot_be_compared(nowhere: Shell, file: Path) -> None:
+    file.write_text("name = 7\n")
+    words = ("catalog", "diff", "recraft", str(file))
+    assert f"{file}:1: name: " in nowhere.run(*words, code=ExitCode.FAULT).stderr

@@ -40,15 +40,15 @@ def test_the_demo_ends_in_time_with_every_credit_accounted_for(tmp_path: Path) -
     assert "\x1b" not in done.stdout
     said = " ".join(done.stdout.split())
     assert (
-        "every credit is accounted for: 220 granted = "
-        "174 available + 0 held + 46 spent + 0 expired + 0 voided" in said
+        "every credit is accounted for: 1,250 granted = "
+        "104 available + 0 held + 1,096 spent + 50 expired + 0 voided" in said
     )
-    assert "approved, 20 from plan and 10 from payment-4711" in said
+    assert "approved, 1,000 from monthly and 80 from payment-4711" in said
     assert "6 charged, 2 returned" in said
     assert "refunded, 0 charged" in said
     assert "refused: ID_REUSED" in said
     assert "exit status -9" in said
-    assert "buy a pack of 800" in said
+    assert "in monthly; or buy a pack of 800; or change to the plan advanced or pro" in said
     assert not list(tmp_path.glob("creditgate-*"))
 
 
@@ -63,10 +63,10 @@ def test_the_demo_as_data_has_the_balance_and_the_new_entries_of_each_step() -> 
     seqs = [int(entry["seq"]) for step in steps for entry in step["entries"]]
     assert seqs == list(range(1, last["audit"]["entries"] + 1))
     spent = [sum(int(bucket["spent"]) for bucket in step["balance"]["buckets"]) for step in steps]
-    assert spent == [0, 30, 36, 36, 46, 46, 46]
+    assert spent == [0, 1080, 1086, 1086, 1096, 1096, 1096]
     killed = [entry["verb"].removeprefix("LEDGER_VERB_") for entry in steps[5]["entries"]]
     assert killed[0], killed[-1] == ("AUTHORIZE", "EXPIRE")
-    assert last["audit"]["sums"]["granted"] == 220
+    assert last["audit"]["sums"]["granted"] == 1250
 
 
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_story_that_is_not_true_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    # An account that cannot pay the first job.
-    monkeypatch.setattr(story, "PACK", story.PLAN)
+    # Another plan would pay the whole first job.
+    monkeypatch.setattr(story, "PLAN", "pro")
     result = Shell("127.0.0.1:1").run("demo", code=ExitCode.FAULT)
     assert "the demo failed" in result.stderr
 

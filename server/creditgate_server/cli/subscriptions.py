@@ -101,7 +101,7 @@ def change_plan(
         str, typer.Option(help="A plan of the catalog. Unless given, the same.", show_default=False)
     ] = "",
     seats: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             max=_SEATS_MAX,
@@ -109,15 +109,20 @@ def change_plan(
             help="Unless given, as many as now.",
             show_default=False,
         ),
-    ] = 0,
+    ] = None,
     when: _When = None,
     occurred: _Occurred = None,
 ) -> None:
     """Change the plan or the seats of a subscription."""
-    if not (plan or seats):
+    if not plan and seats is None:
         raise typer.BadParameter("give --plan, --seats or both")
     answer = server.client.change_plan(
-        account_id, reference, plan_id=plan, seats=seats, when=_when(when), occurred_at=occurred
+        account_id,
+        reference,
+        plan_id=plan,
+        seats=0 if seats is None else seats,
+        when=_when(when),
+        occurred_at=occurred,
     )
     server.show(answer, lambda: tables.event(answer.effect, answer.account))
 
