@@ -75,20 +75,27 @@ class RedisLedger:
     async def run(self, command: Command[ReplyT]) -> ReplyT:
         """Run one command; see `core.ledger.Ledger.run`."""
         verb = self._verbs[type(command)]
-        turn = _first_turn(command)
-        for _ in range(TURNS_MAX):
-            try:
-                reply = await self._send(verb, command, turn)
-            except StoreError as error:
-                raise _fault(verb, error) from error
-            if reply[0] != TURN_DUE:
-                return cast(ReplyT, verb.read(command, reply))
-            worked_out = verb.turn(command, schedule.load(reply[2]), int(reply[1]))
-            if worked_out is None:
-                return cast(ReplyT, verb.read(command, reply))
-            turn = schedule.encode(worked_out)
-        # Others turn this account all the time; nothing of ours was applied.
-        raise Fault(Reason.STORE_UNAVAILABLE, "the account changes too often at once; try again")
+        try:
+            reply = await self._send(verb, command, _first_turn(command))
+            return cast(ReplyT, await self._read(verb, command, reply))
+        except StoreError as error:
+            raise _fault(verb, error) from error
+
+    async def _read(self, verb: Verb, command: Command[Any], reply: Sequence[Any]) -> Any:
+        """The answer in a reply; as long as a turn is due, the command is sent again with it."""
+        turns = 0
+        while reply[0] == TURN_DUE:
+            turn = verb.turn(command, schedule.load(reply[2]), int(reply[1]))
+            if turn is None:
+                break
+            if turns == TURNS_MAX:
+                # Others turn this account all the time; nothing of ours was applied.
+                raise Fault(
+                    Reason.STORE_UNAVAILABLE, "the account changes too often at once; try again"
+                )
+            turns += 1
+            reply = await self._send(verb, command, schedule.encode(turn))
+        return verb.read(command, reply)
 
     async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any | Fault]:
         """Run many in one write; see `core.ledger.Ledger.run_all`."""
@@ -108,13 +115,14 @@ class RedisLedger:
         for command, verb, coming in zip(commands, verbs, sent, strict=True):
             try:
                 reply = await coming
-                if reply[0] == TURN_DUE or command.account_id in turned:
+                if command.account_id in turned:
                     # From the first that was not applied, the account's are run in order, one by
                     # one. Those that were applied, or looked too early, may be asked again.
-                    turned.add(command.account_id)
                     answers.append(await self.run(command))
-                else:
-                    answers.append(verb.read(command, reply))
+                    continue
+                if reply[0] == TURN_DUE:
+                    turned.add(command.account_id)
+                answers.append(await self._read(verb, command, reply))
             except StoreError as error:
                 answers.append(_fault(verb, error))
             except Fault as fault:
