@@ -256,7 +256,7 @@ PLANTED_IN_PLANS = {
         "a.version, a.turn, a.plan, a.cap = version, 0, plan, cap",
     ),
     "a turn comes a moment late": Change(
-        "prelude", "if a.turn == 0 or a.now < a.turn then", "if a.turn == 0 or a.now <= a.turn then"
+        "prelude", "(a.turn == 0 or a.now < a.turn) then", "(a.turn == 0 or a.now <= a.turn) then"
     ),
     "what rolls over has no limit": Change(
         "prelude", "math.min(row.a, tonumber(words[9])) or 0", "row.a or 0"

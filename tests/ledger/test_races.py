@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -12,9 +13,12 @@ import pytest
 from creditgate_server.core import commands as c
 from creditgate_server.core.faults import Fault, Reason
 from creditgate_server.core.ledger import Ledger
-from creditgate_server.core.results import Decision, HoldState, Settled
+from creditgate_server.core.plans import Plans
+from creditgate_server.core.results import Decision, Effect, HoldState, Settled, Verb
+from creditgate_server.core.schedule import ChangePlan, Subscribe
 from creditgate_server.store.redis_ledger import RedisLedger
-from tests.ledger.bench import Ask, Snapshot, audit, snapshot, terms
+from tests.ledger.bench import DAY_MS, RULES, Ask, Clock, Snapshot, audit, snapshot, terms
+from tests.ledger.subscribers import base, daily, plan
 
 ROUNDS = int(os.environ.get("CREDITGATE_RACE_ROUNDS", "20"))
 CALLERS = 64
@@ -196,3 +200,95 @@ async def test_partial_refunds_at_once_never_exceed_what_was_taken(crowd: Crowd)
         faults = [reply for reply in replies if isinstance(reply, Fault)]
         assert {fault.reason for fault in faults} == {Reason.REFUND_EXCEEDS_CHARGE}
         assert (await crowd.audited(ask)).balance.totals.available == 9
+
+
+# Plans and periods.
+
+
+@pytest.fixture
+async def still_crowd(store_url: str) -> AsyncIterator[tuple[Crowd, Clock]]:
+    """Ledgers that live by one clock, which is moved."""
+    clock = Clock()
+    async with contextlib.AsyncExitStack() as stack:
+        ledgers = []
+        for _ in range(SIDECARS):
+            ledger = await RedisLedger.open(store_url, clock=clock)
+            stack.push_async_callback(ledger.close)
+            ledgers.append(ledger)
+        yield Crowd(ledgers), clock
+
+
+TEAM = Plans(
+    default="free",
+    plans=(plan("free", daily(5)), plan("team", base(20, rollover_max=3)), plan("pro", base(50))),
+)
+
+
+def member_of_team(crowd: Crowd) -> Ask:
+    """A new account in a catalog with plans."""
+    return Ask(crowd.account().account_id, dataclasses.replace(RULES, plans=TEAM))
+
+
+async def test_several_sidecars_turn_an_account_at_once_and_one_period_begins(
+    still_crowd: tuple[Crowd, Clock],
+) -> None:
+    crowd, clock = still_crowd
+    for _ in range(ROUNDS):
+        ask = member_of_team(crowd)
+        await crowd.prepare(ask.put(), ask.event("first", Subscribe(plan="team")))
+        clock.set(clock.now_ms + 40 * DAY_MS)
+        replies = await crowd.at_once([ask.authorize(f"job-{n}", 1) for n in range(30)])
+        approved = [reply for reply in replies if reply.decision is Decision.APPROVED]
+        whole = await crowd.audited(ask)
+        assert [entry.verb for entry in whole.entries].count(Verb.BEGIN_PERIOD) == 3
+        assert (len(approved), whole.balance.totals.available) == (23, 0)
+
+
+async def test_the_same_subscription_told_through_four_sidecars_grants_once(
+    crowd: Crowd,
+) -> None:
+    for _ in range(ROUNDS):
+        ask = member_of_team(crowd)
+        await crowd.prepare(ask.put())
+        event = ask.event("payment", Subscribe(plan="team"))
+        replies = await crowd.at_once([event] * 12)
+        effects = [reply.effect for reply in replies]
+        assert (effects.count(Effect.APPLIED), effects.count(Effect.REPLAYED)) == (1, 11)
+        assert (await crowd.audited(ask)).balance.totals.available == 20
+
+
+async def test_upgrades_and_jobs_at_once_neither_lose_nor_make_credits(crowd: Crowd) -> None:
+    for _ in range(ROUNDS):
+        ask = member_of_team(crowd)
+        await crowd.prepare(ask.put(), ask.event("first", Subscribe(plan="team")))
+        await crowd.prepare(ask.authorize("open", 15))
+        commands: list[c.Command[Any]] = [ask.authorize(f"job-{n}", 5) for n in range(9)]
+        commands[3:3] = [ask.event("up", ChangePlan(plan="pro")), ask.settle("open", 12)]
+        await crowd.at_once(commands)
+        totals = (await crowd.audited(ask)).balance.totals
+        assert totals.available + totals.held == 50 - 12
+
+
+async def test_racing_members_never_pass_their_limit(crowd: Crowd) -> None:
+    for _ in range(ROUNDS):
+        ask = member_of_team(crowd)
+        await crowd.prepare(ask.put(), ask.event("first", Subscribe(plan="pro")))
+        await crowd.prepare(ask.limit("", 10), ask.authorize("raised", 1, member_id="ada"))
+        commands: list[c.Command[Any]] = [
+            ask.authorize(f"job-{n}", 2, member_id="ada") for n in range(20)
+        ]
+        await crowd.at_once([*commands, ask.extend("raised", amount=4)])
+        [limited] = await crowd.at_once([ask.limit("ada", None)])
+        held = sum(hold.held for hold in (await crowd.audited(ask)).open_holds)
+        assert limited.used == held
+        assert held in {9, 10}
+
+
+async def test_racing_jobs_never_pass_the_number_of_open_holds(crowd: Crowd) -> None:
+    for _ in range(ROUNDS):
+        ask = member_of_team(crowd)
+        await crowd.prepare(ask.put(), ask.event("first", Subscribe(plan="pro")))
+        gated = terms(1, gate=",pro/3,")
+        replies = await crowd.at_once([ask.authorize(f"job-{n}", gated) for n in range(20)])
+        approved = [reply for reply in replies if reply.decision is Decision.APPROVED]
+        assert (len(approved), (await crowd.audited(ask)).balance.open_holds) == (3, 3)
