@@ -2,7 +2,9 @@
 
 import time
 
+from creditgate_server.core.faults import CreditOutcome, Fault, Reason
 from creditgate_server.store.keys import STORE
+from creditgate_server.store.link import StoreError
 from creditgate_server.store.redis_ledger import RedisLedger
 
 _FIELD = "clock_offset_ms"
@@ -32,5 +34,12 @@ class MovableClock:
     async def advance(self, by_ms: int) -> None:
         """Move it forward."""
         assert self._ledger is not None
-        moved = await self._ledger.link.command("HINCRBY", STORE, _FIELD, str(by_ms))
+        try:
+            moved = await self._ledger.link.command("HINCRBY", STORE, _FIELD, str(by_ms))
+        except StoreError as error:
+            raise Fault(
+                Reason.STORE_UNAVAILABLE,
+                "the store did not answer: ask for the time, and try again",
+                outcome=CreditOutcome.NOT_APPLIED if error.definite else CreditOutcome.UNKNOWN,
+            ) from error
         self._offset_ms = int(moved)

@@ -163,6 +163,8 @@ class _Said:
                 f"{self._credits(hold.held)} set aside since {self._time(hold.authorized_ms)}, "
                 f"until {self._time(hold.deadline_ms)} at the latest."
             )
+        if count > len(self._case.holds):
+            yield f"And {count - len(self._case.holds):,} more holds; ListHolds lists them all."
 
     # The denial.
 
