@@ -257,6 +257,20 @@ async def test_the_same_subscription_told_through_four_sidecars_grants_once(
         assert (await crowd.audited(ask)).balance.totals.available == 20
 
 
+async def test_events_told_at_once_are_applied_one_after_another(crowd: Crowd) -> None:
+    for _ in range(ROUNDS):
+        ask = member_of_team(crowd)
+        await crowd.prepare(ask.put(), ask.event("first", Subscribe(plan="team")))
+        before = (await crowd.audited(ask)).account.schedule
+        events = [ask.event(f"seats-{n}", ChangePlan(seats=n)) for n in range(2, 6)]
+        replies = await crowd.at_once(events)
+        assert {reply.effect for reply in replies} == {Effect.APPLIED}
+        after = (await crowd.audited(ask)).account.schedule
+        assert before is not None
+        assert after is not None
+        assert after.version == before.version + len(events)
+
+
 async def test_upgrades_and_jobs_at_once_neither_lose_nor_make_credits(crowd: Crowd) -> None:
     for _ in range(ROUNDS):
         ask = member_of_team(crowd)

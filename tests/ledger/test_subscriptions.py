@@ -13,6 +13,7 @@ from creditgate_server.core.calendar import Every
 from creditgate_server.core.commands import Kind, ReturnPolicy
 from creditgate_server.core.faults import Fault, Reason
 from creditgate_server.core.plans import OnLapse, Plans, Upgrade
+from creditgate_server.core.prices import AMOUNT_MAX
 from creditgate_server.core.results import Decision, Effect, HoldState, Verb
 from creditgate_server.core.schedule import Cancel, ChangePlan, Event, SetAddOns, Subscribe, When
 from creditgate_server.store.redis_ledger import RedisLedger
@@ -327,6 +328,26 @@ async def test_a_frozen_bucket_ends_by_its_date(ledger: Bench) -> None:
     await ledger.run(ledger.ask.event("again", Subscribe(plan="basic")))
     assert await shown(ledger) == {"base#1": (20, 0)}
     assert (await ledger.run(ledger.ask.balance())).totals.available == 20
+
+
+async def test_a_frozen_bucket_can_be_voided(ledger: Bench) -> None:
+    await subscribe(ledger)
+    await ledger.run(ledger.ask.grant("pack", 10))
+    await ledger.run(ledger.ask.event("end", Cancel(when=When.NOW)))
+    reply = await ledger.run(ledger.ask.void("pack"))
+    assert (reply.bucket.voided, reply.bucket.frozen, reply.totals.available) == (10, False, 5)
+
+
+async def test_what_thaws_never_passes_the_largest_amount(ledger: Bench) -> None:
+    await subscribe(ledger)
+    await ledger.run(ledger.ask.grant("pack", AMOUNT_MAX - 20))
+    await ledger.run(ledger.ask.event("end", Cancel(when=When.NOW)))
+    await ledger.run(ledger.ask.grant("gift", AMOUNT_MAX - 40, Kind.PROMOTIONAL))
+    reply = await ledger.run(ledger.ask.event("again", Subscribe(plan="basic")))
+    assert reply.effect is Effect.APPLIED
+    balance = await ledger.run(ledger.ask.balance())
+    assert [bucket.bucket_id for bucket in balance.buckets if bucket.frozen] == ["pack"]
+    assert balance.totals.available == AMOUNT_MAX - 20
 
 
 async def test_a_kept_bucket_outlives_its_period_however_late_the_turn_comes(
