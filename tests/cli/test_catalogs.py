@@ -66,7 +66,8 @@ def test_a_file_that_is_not_there_is_a_problem(nowhere: Shell, file: Path) -> No
 
 def test_the_catalogs_that_are_shipped_are_listed(nowhere: Shell) -> None:
     assert "recraft" in nowhere.text("catalog", "list")
-    (recraft,) = nowhere.json("catalog", "list")["catalogs"]
+    listed = nowhere.json("catalog", "list")["catalogs"]
+    [recraft] = [each for each in listed if each["name"] == "recraft"]
     assert recraft["packs"] == [200, 800, 1000, 1600]
 
 

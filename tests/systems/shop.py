@@ -5,8 +5,10 @@ by nothing else.
 """
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
+from creditgate.v1.accounts_pb2 import PurchaseTopUpRequest, PurchaseTopUpResponse
 from creditgate.v1.credits_pb2 import GetBalanceResponse
 from creditgate_server.catalogs import reader
 from creditgate_server.cli import audits
@@ -15,12 +17,33 @@ from creditgate_server.core import results as r
 from creditgate_server.core import schedule
 from creditgate_server.core.catalog import Catalog
 from creditgate_server.core.commands import Job, Kind
-from creditgate_server.core.plans import Buyers
 from creditgate_server.core.schedule import Coming
 from creditgate_server.rpc import messages
+from creditgate_server.rpc.accounts import Accounts
+from creditgate_server.rpc.catalog import Catalog as CatalogService
+from creditgate_server.rpc.credits import Credits
+from creditgate_server.rpc.in_force import Reloaded
 from creditgate_server.store.redis_ledger import RedisLedger
 from tests.ledger.bench import Clock, pages
 from tests.schedule.times import ms
+
+
+@dataclass(frozen=True)
+class _InForce:
+    """The shop's catalog, as services see it."""
+
+    shop: "Shop"
+
+    @property
+    def current(self) -> Catalog:
+        return self.shop.catalog
+
+    def quoted(self, _version: str) -> Catalog | None:
+        return self.current
+
+    async def reload(self) -> Reloaded:
+        version = self.current.version
+        return Reloaded(version=version, previous_version=version)
 
 
 class Shop:
@@ -31,6 +54,10 @@ class Shop:
         self.clock = clock
         self.catalog = catalog
         self._customers: list[Customer] = []
+        in_force = _InForce(self)
+        self.credits = Credits(ledger, in_force)
+        self.accounts = Accounts(ledger, in_force)
+        self.prices = CatalogService(in_force)
 
     async def customer(self, since: str, *, plan: str = "", zone: str = "UTC") -> "Customer":
         """Somebody who has signed up; on the default plan unless `plan` says another."""
@@ -112,18 +139,13 @@ class Customer:
 
     # Credits.
 
-    async def buy(self, payment: str, pack: int) -> r.Granted:
-        """Pay for a pack, which must be one of the catalog's."""
-        assert pack in self.shop.catalog.packs, f"there is no pack of {pack}"
-        plans = self.shop.catalog.plans
-        buyers = frozenset(plan.name for plan in plans.plans if plans.may_buy(plan.name))
-        found: r.Granted = await self.run(
-            c.Grant,
-            source_ref=payment,
-            kind=Kind.TOP_UP,
-            amount=pack,
-            buyers=None if plans.buyers is Buyers.ANYONE else buyers,
+    async def buy(self, payment: str, pack: int) -> PurchaseTopUpResponse:
+        """Pay for a pack; the answer as the contract has it."""
+        request = PurchaseTopUpRequest(
+            account_id=self.account_id, payment_ref=payment, pack_amount=pack
         )
+        found = await self.shop.accounts.purchase_top_up(request)
+        assert isinstance(found, PurchaseTopUpResponse)
         return found
 
     async def given(self, name: str, kind: Kind, amount: int, ends: str = "") -> None:

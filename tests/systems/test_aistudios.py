@@ -2,6 +2,7 @@
 
 import pytest
 
+from creditgate.v1 import accounts_pb2 as pb
 from creditgate_server.core.commands import Kind
 from creditgate_server.core.faults import Fault, Reason
 from creditgate_server.core.results import Decision
@@ -216,3 +217,14 @@ async def test_r89_renewals_and_expiries_are_visible_before_they_come(shop: Shop
     assert (await kim.bucket("unit#0")).ends_ms == renewal
     await kim.cancel()
     assert (Coming.SUBSCRIPTION_END, renewal) in await kim.upcoming()
+
+
+async def test_r89_the_account_lists_what_renews_and_what_ends(shop: Shop) -> None:
+    kim = await personal(shop, units=2)
+    await kim.add_ons("unit", 0)
+    shown = await shop.accounts.get_account(pb.GetAccountRequest(account_id=kim.account_id))
+    assert isinstance(shown, pb.GetAccountResponse)
+    listed = {item.bucket_id: pb.Upcoming.Event.Name(item.event) for item in shown.account.upcoming}
+    assert listed == {"base": "EVENT_RESET", "unit": "EVENT_BUCKET_END"}
+    [unit] = shown.account.add_ons
+    assert (unit.units, unit.next_units) == (2, 0)

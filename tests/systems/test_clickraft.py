@@ -2,6 +2,13 @@
 
 import pytest
 
+from creditgate.v1.credits_pb2 import (
+    GetBalanceRequest,
+    GetBalanceResponse,
+    QuoteRequest,
+    QuoteResponse,
+)
+from creditgate.v1.resources_pb2 import DECISION_APPROVED, Job
 from creditgate_server.core import commands as c
 from creditgate_server.core.commands import Kind
 from creditgate_server.core.results import Decision, HoldState
@@ -215,10 +222,26 @@ async def test_r69_a_batch_is_checked_beforehand_and_draft_models_and_packs_help
     assert shop.price("image.generate", "image-draft", batch) <= 2_000
     denied = await acme.authorize("image.generate", "image-premium", batch)
     assert denied.missing == 4_000
-    assert (await acme.buy("payment-1", shop.catalog.smallest_pack(4_000))).bucket is not None
+    assert (
+        await acme.buy("payment-1", shop.catalog.smallest_pack(4_000))
+    ).decision == DECISION_APPROVED
     assert (await acme.authorize("image.generate", "image-premium", batch)).hold is not None
 
 
 async def test_r64_r66_the_reset_can_be_seen_beforehand(shop: Shop) -> None:
     acme = await organization(shop)
     assert await acme.upcoming() == [(Coming.RESET, ms("2026-02-28 10:00"))]
+
+
+async def test_r61_r68_a_quote_tells_the_exact_cost_beside_what_there_is(shop: Shop) -> None:
+    acme = await organization(shop)
+    job = Job(action="video.generate", model="video-premium", quantity=10)
+    request = QuoteRequest(account_id=acme.account_id, job=job)
+    quote = await shop.credits.quote(request)
+    assert isinstance(quote, QuoteResponse)
+    assert (quote.amount, quote.payable, quote.totals.available) == (250, 2_570, 2_570)
+    found = await shop.credits.get_balance(GetBalanceRequest(account_id=acme.account_id))
+    assert isinstance(found, GetBalanceResponse)
+    assert found.plan_id == "studio"
+    assert [part.available for part in found.buckets][:4] == [2_000, 500, 30, 40]
+    assert found.buckets[0].next_reset_at.ToMilliseconds() == ms("2026-02-28 10:00")

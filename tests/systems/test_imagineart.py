@@ -2,14 +2,20 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from creditgate.v1 import accounts_pb2 as pb
+from creditgate.v1.catalog_pb2 import ListPricesRequest, ListPricesResponse
+from creditgate.v1.credits_pb2 import AuthorizeRequest, AuthorizeResponse
+from creditgate.v1.resources_pb2 import DECISION_APPROVED, DECISION_DENIED, Job
 from creditgate_server.core import schedule
 from creditgate_server.core.calendar import day_of
 from creditgate_server.core.commands import Kind
 from creditgate_server.core.results import Decision, Figure, Move
 from creditgate_server.core.schedule import Coming, When
+from creditgate_server.rpc import messages
 from tests.schedule.times import ms
 from tests.systems.shop import Shop, drawn, job
 
@@ -145,11 +151,11 @@ async def test_r36_top_ups_do_not_expire(shop: Shop) -> None:
 
 async def test_r37_top_ups_can_be_bought_only_while_a_subscription_is_active(shop: Shop) -> None:
     ana = await shop.customer("2026-01-15 10:00")
-    assert (await ana.buy("payment-1", 5_000)).decision is Decision.PLAN_REQUIRED
+    assert (await ana.buy("payment-1", 5_000)).decision == DECISION_DENIED
     await ana.subscribe("starter", paid_through_ms=ms("2026-02-15 10:00"))
-    assert (await ana.buy("payment-2", 5_000)).decision is Decision.APPROVED
+    assert (await ana.buy("payment-2", 5_000)).decision == DECISION_APPROVED
     await ana.at("2026-02-15 10:00")
-    assert (await ana.buy("payment-3", 5_000)).decision is Decision.PLAN_REQUIRED
+    assert (await ana.buy("payment-3", 5_000)).decision == DECISION_DENIED
 
 
 async def test_r38_top_ups_are_spent_after_the_subscription_on_what_the_free_plan_allows(
@@ -275,3 +281,75 @@ async def test_r49_support_sees_the_account_its_plan_and_the_balance_in_detail(s
     assert account.denied.decision is denied.decision is Decision.PLAN_REQUIRED
     assert (account.denied.action, account.denied.model) == ("video.generate", "video-pro")
     assert len((await ana.balance()).buckets) == 1
+
+
+async def test_r41_r42_r43_the_forecast_of_the_contract_is_the_page_s(shop: Shop) -> None:
+    image = Job(action="image.generate", model="image-standard")
+    video = Job(action="video.generate", model="video-standard")
+    planned = [
+        pb.ForecastRequest.Planned(job=image, times=660),
+        pb.ForecastRequest.Planned(job=video, times=220),
+    ]
+    found = await shop.accounts.forecast(pb.ForecastRequest(planned=planned))
+    assert isinstance(found, pb.ForecastResponse)
+    assert (list(found.prices), found.amount, found.buffer) == ([24, 210], 62_040, 15_510)
+    assert "creator" in found.plan_ids
+
+
+async def test_r44_a_denial_names_the_three_remedies(shop: Shop) -> None:
+    ana = await shop.customer("2026-01-15 10:00", plan="starter")
+    video = Job(action="video.generate", model="video-standard", quantity=100)
+    asked = AuthorizeRequest(account_id=ana.account_id, hold_id="job-1", job=video)
+    denied = await shop.credits.authorize(asked)
+    assert isinstance(denied, AuthorizeResponse)
+    remedies = {remedy.WhichOneof("remedy"): remedy for remedy in denied.remedies}
+    assert set(remedies) == {"wait", "top_up", "upgrade"}
+    assert remedies["wait"].wait.bucket_id == "monthly"
+    assert remedies["wait"].wait.until.ToMilliseconds() == ms("2026-02-15 10:00")
+    assert remedies["top_up"].top_up.allowed
+    assert remedies["top_up"].top_up.pack_amount == 5_000
+    assert "creator" in remedies["upgrade"].upgrade.plan_ids
+
+
+async def test_r48_usage_is_filtered_by_date_tool_and_model(shop: Shop) -> None:
+    ana = await shop.customer("2026-01-15 10:00", plan="starter")
+    await ana.spend("image.generate", "image-pro")
+    await ana.spend("video.generate", "video-standard")
+    await ana.at("2026-01-16 10:00")
+    await ana.spend("image.generate", "image-standard")
+
+    async def charged(**wanted: Any) -> int:
+        request = pb.GetUsageRequest(account_id=ana.account_id, **wanted)
+        found = await shop.accounts.get_usage(request)
+        assert isinstance(found, pb.GetUsageResponse)
+        return found.charged
+
+    midnight = messages.instant(ms("2026-01-16"))
+    assert await charged() == 294
+    assert await charged(until=midnight) == 270
+    assert await charged(**{"from": midnight}) == 24
+    assert await charged(action="image.generate") == 84
+    assert await charged(model="video-standard") == 210
+
+
+async def test_r34_r49_the_account_tells_its_renewal_and_support_gets_sentences(
+    shop: Shop,
+) -> None:
+    ana = await shop.customer("2026-01-15 10:00", plan="starter")
+    shown = await shop.accounts.get_account(pb.GetAccountRequest(account_id=ana.account_id))
+    assert isinstance(shown, pb.GetAccountResponse)
+    renewals = {item.bucket_id: item.at.ToMilliseconds() for item in shown.account.upcoming}
+    assert renewals["monthly"] == ms("2026-02-15 10:00")
+    await ana.charge("video.generate", "video-standard", 100)
+    told = await shop.accounts.explain(pb.ExplainRequest(account_id=ana.account_id))
+    assert isinstance(told, pb.ExplainResponse)
+    assert told.account.subscription.plan_id == "starter"
+    assert told.balance
+    assert told.denial
+
+
+async def test_r47_the_contract_lists_the_prices_in_force(shop: Shop) -> None:
+    found = await shop.prices.list_prices(ListPricesRequest())
+    assert isinstance(found, ListPricesResponse)
+    assert found.catalog_version == shop.catalog.version
+    assert len(found.prices) == len(list(shop.catalog.priced()))

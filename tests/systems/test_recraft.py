@@ -2,7 +2,13 @@
 
 import pytest
 
+from creditgate.v1.resources_pb2 import (
+    DECISION_APPROVED,
+    DECISION_DENIED,
+    DENIAL_REASON_PLAN_REQUIRED,
+)
 from creditgate_server.core.commands import Kind
+from creditgate_server.core.faults import Fault, Reason
 from creditgate_server.core.results import Decision, Figure, Verb
 from creditgate_server.core.schedule import Coming, When
 from tests.schedule.times import ms
@@ -146,20 +152,27 @@ async def test_r20_subscription_first_then_top_up_and_one_charge_may_come_from_b
 async def test_r21_only_paid_users_may_buy(shop: Shop) -> None:
     ana = await shop.customer("2026-01-31 10:00")
     refused = await ana.buy("payment-1", 200)
-    assert (refused.decision, refused.bucket) == (Decision.PLAN_REQUIRED, None)
+    assert refused.decision == DECISION_DENIED
+    assert refused.denial_reason == DENIAL_REASON_PLAN_REQUIRED
+    assert not refused.HasField("bucket")
     assert await ana.left() == {"daily#0": 50}
     await ana.subscribe("basic")
-    assert (await ana.buy("payment-1", 200)).decision is Decision.APPROVED
+    assert (await ana.buy("payment-1", 200)).decision == DECISION_APPROVED
 
 
 async def test_r22_r24_top_ups_are_bought_at_any_time_and_in_any_number(shop: Shop) -> None:
     ana = await shop.customer("2026-01-31 10:00", plan="basic")
     for number in range(20):
-        assert (await ana.buy(f"payment-{number}", 200)).decision is Decision.APPROVED
+        assert (await ana.buy(f"payment-{number}", 200)).decision == DECISION_APPROVED
     assert (await ana.balance()).totals.available == 1000 + 20 * 200  # None of it was used before.
 
 
-def test_r23_there_are_four_packs_and_no_other(shop: Shop) -> None:
+async def test_r23_there_are_four_packs_and_no_other(shop: Shop) -> None:
+    ana = await shop.customer("2026-01-31 10:00", plan="basic")
+    for other in (1, 199, 400, 1601):
+        with pytest.raises(Fault) as refused:
+            await ana.buy("payment-1", other)
+        assert refused.value.reason is Reason.PACK_NOT_FOUND
     assert shop.catalog.packs == (200, 800, 1000, 1600)
     assert [shop.catalog.smallest_pack(missing) for missing in (1, 200, 201, 1600, 1601)] == [
         200,
@@ -174,10 +187,9 @@ async def test_r25_r26_a_purchase_counts_once_from_the_moment_its_payment_is_tol
     shop: Shop,
 ) -> None:
     ana = await shop.customer("2026-01-31 10:00", plan="basic")
-    before = (await ana.balance()).totals
     confirmed = await ana.buy("payment-1", 800)
     assert not confirmed.replayed
-    assert confirmed.totals.available == before.available + 800
+    assert confirmed.totals.available == 1000 + 800
     again = await ana.buy("payment-1", 800)
     assert again.replayed
     assert again.totals == confirmed.totals
