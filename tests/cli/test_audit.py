@@ -6,6 +6,7 @@ import pytest
 import redis
 
 import creditgate
+from creditgate.v1 import resources_pb2 as pb
 from creditgate.v1.credits_pb2 import GetBalanceResponse
 from creditgate.v1.resources_pb2 import LedgerEntry
 from creditgate_server.cli.audits import audit, audit_account
@@ -196,3 +197,20 @@ def test_changes_made_meanwhile_do_not_disturb(
 
         monkeypatch.setattr(client, "get_balance", then_change)
         assert not audit_account(client, busy).problems
+
+
+@pytest.mark.parametrize(("available", "ok"), [(0, True), (200, False)])
+def test_what_is_frozen_counts_in_no_total(available: int, *, ok: bool) -> None:
+    granted = pb.Move(bucket_id="pack", to=pb.FIGURE_AVAILABLE, amount=200)
+    setattr(granted, "from", pb.FIGURE_GRANTED)
+    bought = pb.LedgerEntry(
+        seq=1, verb=pb.LEDGER_VERB_GRANT, moves=[granted], available_after=200, bucket_id="pack"
+    )
+    frozen = pb.LedgerEntry(
+        seq=2, verb=pb.LEDGER_VERB_FREEZE_BUCKET, available_after=available, bucket_id="pack"
+    )
+    balance = GetBalanceResponse(
+        totals=pb.Totals(account_id="a", seq=2, available=available),
+        buckets=[pb.Bucket(bucket_id="pack", granted=200, available=200, frozen=True)],
+    )
+    assert (not audit(balance, [frozen, bought]).problems) is ok
