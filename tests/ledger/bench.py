@@ -184,6 +184,11 @@ class Snapshot:
     open_holds: tuple[r.Hold, ...]
     entries: tuple[r.LedgerEntry, ...]
 
+    def without_denial(self) -> "Snapshot":
+        """The same but for the note of the last denial."""
+        account = dataclasses.replace(self.account, denied=None)
+        return dataclasses.replace(self, account=account)
+
 
 class Bench:
     """A ledger under test, with one account on it.
