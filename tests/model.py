@@ -1060,6 +1060,8 @@ class Model:
             open_holds=len(account.open_holds()),
             zone=account.zone,
             plan=account.schedule.plan,
+            frozen=account.frozen,
+            schedule=account.schedule,
         )
 
     def show_account(self, account: Account) -> r.Account:

@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     record_days: int = Field(
         30, ge=1, le=3650, description="how long ids are remembered after their hold ended"
     )
-    developer: bool = Field(False, description="reflection, for tools such as grpcurl and buf curl")
+    developer: bool = Field(
+        False, description="reflection, for tools such as grpcurl, and a clock that can be moved"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="how much is logged"
     )

@@ -225,6 +225,8 @@ class Balance:
     open_holds: int
     zone: str
     plan: str
+    frozen: bool
+    schedule: Schedule | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,13 +32,10 @@ _CANCELLED = {
 
 
 class Step(NamedTuple):
-    """A checked request: what to ask the ledger, and how to answer with what it says.
+    """A checked request: what to ask the ledger, and how to answer with what it says."""
 
-    Commands of one step leave in one write, so that a step is one round trip.
-    """
-
-    commands: tuple[c.Command[Any], ...]
-    answer: Callable[..., Message]
+    command: c.Command[Any]
+    answer: Callable[[Any], Message]
 
 
 class Credits:
@@ -109,17 +106,15 @@ class Credits:
             raise invalid("operations", f"has {count} items, must be 1 to {EXECUTE_MAX:,}")
         prepared = [self._prepare(operation) for operation in request.operations]
         steps = [step for _, step in prepared if isinstance(step, Step)]
-        commands = [command for step in steps for command in step.commands]
-        found = iter(await self._ledger.run_all(commands))
+        found = iter(await self._ledger.run_all([step.command for step in steps]))
         results = []
         for name, step in prepared:
-            try:
-                if isinstance(step, Fault):
-                    raise step
-                answer = step.answer(*_checked([next(found) for _ in step.commands]))
-                results.append(pb.Result(**{name: answer}))  # type: ignore[arg-type]
-            except Fault as fault:
-                results.append(pb.Result(fault=faults.message(fault)))
+            answer = step if isinstance(step, Fault) else next(found)
+            if isinstance(answer, Fault):
+                results.append(pb.Result(fault=faults.message(answer)))
+            else:
+                assert isinstance(step, Step)
+                results.append(pb.Result(**{name: step.answer(answer)}))  # type: ignore[arg-type]
         return pb.ExecuteResponse(results=results)
 
     def _prepare(self, operation: pb.Operation) -> tuple[str, Step | Fault]:
@@ -132,9 +127,7 @@ class Credits:
             return name, fault
 
     async def _run(self, step: Step) -> Message:
-        if len(step.commands) == 1:
-            return step.answer(await self._ledger.run(step.commands[0]))
-        return step.answer(*_checked(await self._ledger.run_all(step.commands)))
+        return step.answer(await self._ledger.run(step.command))
 
     # A step for each operation --------------------------------------------------------------------
 
@@ -159,9 +152,7 @@ class Credits:
             terms=_quoted_terms(catalog, self._catalogs.quoted(quoted), job),
             rules=catalog.rules,
         )
-        return Step(
-            (command,), lambda found: _placed(pb.AuthorizeResponse, command, catalog, found)
-        )
+        return Step(command, lambda found: _placed(pb.AuthorizeResponse, command, catalog, found))
 
     def _charge(self, request: pb.ChargeRequest) -> Step:
         catalog = self._catalogs.current
@@ -175,7 +166,7 @@ class Credits:
             terms=catalog.terms(job),
             rules=catalog.rules,
         )
-        return Step((command,), lambda found: _placed(pb.ChargeResponse, command, catalog, found))
+        return Step(command, lambda found: _placed(pb.ChargeResponse, command, catalog, found))
 
     def _extend(self, request: pb.ExtendRequest) -> Step:
         catalog = self._catalogs.current
@@ -196,7 +187,7 @@ class Credits:
                 missing=found.missing,
             )
 
-        return Step((command,), answer)
+        return Step(command, answer)
 
     def _settle(self, request: pb.SettleRequest) -> Step:
         if request.partial and not request.operation_id:
@@ -222,7 +213,7 @@ class Credits:
                 totals=messages.totals(command.account_id, found.totals),
             )
 
-        return Step((command,), answer)
+        return Step(command, answer)
 
     def _refund(self, request: pb.RefundRequest) -> Step:
         if request.HasField("amount") and not request.operation_id:
@@ -244,14 +235,14 @@ class Credits:
                 totals=messages.totals(command.account_id, found.totals),
             )
 
-        return Step((command,), answer)
+        return Step(command, answer)
 
     def _get_hold(self, request: pb.GetHoldRequest) -> Step:
         command = c.GetHold(
             account_id=checks.identifier(request.account_id, "account_id"),
             hold_id=checks.identifier(request.hold_id, "hold_id"),
         )
-        return Step((command,), lambda found: pb.GetHoldResponse(hold=messages.hold(found)))
+        return Step(command, lambda found: pb.GetHoldResponse(hold=messages.hold(found)))
 
     def _get_balance(self, request: pb.GetBalanceRequest) -> Step:
         catalog = self._catalogs.current
@@ -262,9 +253,9 @@ class Credits:
             rules=catalog.rules,
         )
 
-        def answer(found: r.Balance, account: r.Account) -> pb.GetBalanceResponse:
+        def answer(found: r.Balance) -> pb.GetBalanceResponse:
             ends = [row.ends_ms for row in found.buckets if row.ends_ms and not row.ended]
-            resets = messages.resets(account, catalog.plans)
+            resets = messages.resets(found, catalog.plans)
             return pb.GetBalanceResponse(
                 totals=messages.totals(command.account_id, found.totals),
                 buckets=[messages.bucket(row, resets) for row in found.buckets],
@@ -277,8 +268,7 @@ class Credits:
                 plan_id=found.plan,
             )
 
-        account = c.GetAccount(account_id=command.account_id, rules=catalog.rules)
-        return Step((command, account), answer)
+        return Step(command, answer)
 
     def _quote(self, request: pb.QuoteRequest) -> Step:
         catalog = self._catalogs.current
@@ -291,8 +281,8 @@ class Credits:
             rules=catalog.rules,
         )
 
-        def answer(found: r.Balance, account: r.Account) -> pb.QuoteResponse:
-            decision, missing = _judged(terms, found, account)
+        def answer(found: r.Balance) -> pb.QuoteResponse:
+            decision, missing = _judged(terms, found)
             now_ms = found.totals.as_of_ms
             denied = Denied(
                 catalog=catalog,
@@ -300,7 +290,7 @@ class Credits:
                 job=job,
                 missing=missing,
                 plan=found.plan,
-                schedule=account.schedule,
+                schedule=found.schedule,
                 now_ms=now_ms,
             )
             binds = None if terms is None else messages.instant(now_ms + catalog.quote_ms)
@@ -314,15 +304,14 @@ class Credits:
                 binds_until=binds,
             )
 
-        account = c.GetAccount(account_id=command.account_id, rules=catalog.rules)
-        return Step((command, account), answer)
+        return Step(command, answer)
 
 
-def _judged(terms: c.Terms | None, found: r.Balance, account: r.Account) -> tuple[r.Decision, int]:
+def _judged(terms: c.Terms | None, found: r.Balance) -> tuple[r.Decision, int]:
     """What Authorize would decide, on the same ladder; and how much is missing."""
     if terms is None:
         return r.Decision.UNPRICED_ACTION, 0
-    if account.frozen:
+    if found.frozen:
         return r.Decision.ACCOUNT_FROZEN, 0
     denial = gate(terms, found.plan, found.open_holds)
     if denial is not None:
@@ -341,14 +330,6 @@ def _quoted_terms(catalog: Catalog, quoted: Catalog | None, job: c.Job) -> c.Ter
     return replace(
         terms, price=bound.price, amount=bound.amount, catalog_version=bound.catalog_version
     )
-
-
-def _checked(found: list[Any | Fault]) -> list[Any]:
-    """The answers to the commands of one step; raises the first fault among them."""
-    for answer in found:
-        if isinstance(answer, Fault):
-            raise answer
-    return found
 
 
 def _decision(catalog: Catalog, found: r.Authorized | r.Extended, job: c.Job) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def bucket(found: results.Bucket, resets: Mapping[str, int] | None = None) -> re
     )
 
 
-def resets(found: results.Account, plans: Plans) -> dict[str, int]:
+def resets(found: results.Balance, plans: Plans) -> dict[str, int]:
     """When the next period of each recurring bucket begins, by its row; for `bucket`."""
     if found.schedule is None:
         return {}

@@ -361,7 +361,7 @@ def _read_list_holds(command: c.ListHolds, reply: Sequence[Any]) -> r.HoldPage:
 
 
 def _read_balance(command: c.GetBalance, reply: Sequence[Any]) -> r.Balance:
-    open_holds, zone, plan, *rows = _expect("balance", command, reply)
+    open_holds, zone, plan, frozen, kept, *rows = _expect("balance", command, reply)
     buckets = tuple(map(records.read_row, rows[::2], rows[1::2]))
     return r.Balance(
         totals=_totals(reply),
@@ -374,6 +374,8 @@ def _read_balance(command: c.GetBalance, reply: Sequence[Any]) -> r.Balance:
         open_holds=int(open_holds),
         zone=zone,
         plan=records.unword(plan),
+        frozen=frozen == "1",
+        schedule=_schedule(kept),
     )
 
 

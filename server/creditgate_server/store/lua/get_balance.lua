@@ -1,7 +1,8 @@
 -- Show every row: those with something available in burn-down order, then the others, the oldest first.
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn
---   reply    { outcome, seq, available, held, debt, now_ms, open_holds, zone, plan, row, record, … }
+--   reply    { outcome, seq, available, held, debt, now_ms, open_holds, zone, plan, frozen, schedule,
+--            row, record, … }
 --   outcome  account_not_found | turn_due | balance
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local account_id, clock, ranks, turn = unpack(ARGV, 1, 4)
@@ -11,7 +12,8 @@ local a, refusal = open_account(account, deadlines, ledger, closed, account_id, 
 if refusal then
   return refusal
 end
-local reply = answer(a, 'balance', text(a.open), string.match(a.found, '^%S+'), a.plan)
+local zone = string.match(a.found, '^%S+')
+local reply = answer(a, 'balance', text(a.open), zone, a.plan, a.frozen, schedule_of(a))
 local shown, rows, fields = {}, {}, {}
 for _, list in ipairs({ a.order, list_of(a, 'rows') }) do
   for name in string.gmatch(list, '%S+') do
