@@ -108,7 +108,7 @@ def test_what_hinders_the_start_is_said_in_words(
     words: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
     said = refused("--data", str(tmp_path / "data"), *words)
-    assert "creditgate did not start: " in said
+    assert "creditgate is not running: " in said
     assert message in said
 
 

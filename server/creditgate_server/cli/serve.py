@@ -48,7 +48,7 @@ def serve(*, log_json: bool, **given: Any) -> None:
     problem = _run(settings, log_json=log_json)
     if problem is not None:
         output.console(stderr=True).print(
-            Text.assemble(("creditgate did not start: ", "bold red"), problem), soft_wrap=True
+            Text.assemble(("creditgate is not running: ", "bold red"), problem), soft_wrap=True
         )
         raise typer.Exit(ExitCode.FAULT)
 
