@@ -340,16 +340,16 @@ class Model:
         """End one row."""
         self.move(account, row, AVAILABLE, EXPIRED, row.figures[AVAILABLE])
         row.status = "ended"
-        self.enter(account, Verb.END_BUCKET, bucket_id=row.bucket_id)
+        self.enter(account, Verb.END_BUCKET, row=row)
 
     def arrive(self, account: Account, row: Row, amount: int, verb: Verb) -> None:
         """Credits arrive, and pay what the account owes."""
         self.move(account, row, GRANTED, AVAILABLE, amount)
-        self.enter(account, verb, bucket_id=row.bucket_id)
+        self.enter(account, verb, row=row)
         paid = min(account.debt, amount)
         if paid:
             self.move(account, row, AVAILABLE, SPENT, paid)
-            self.enter(account, Verb.PAY_DEBT, debt_change=-paid, bucket_id=row.bucket_id)
+            self.enter(account, Verb.PAY_DEBT, debt_change=-paid, row=row)
 
     # Turns.
 
@@ -401,7 +401,7 @@ class Model:
         row = account.rows.get(op.row)
         if row is not None and row.status == "live" and row.ends_ms is not None:
             row.ends_ms = None
-            self.enter(account, Verb.ADJUST, bucket_id=row.bucket_id)
+            self.enter(account, Verb.ADJUST, row=row)
 
     def change(self, account: Account, op: s.More | s.AtMost | s.End | s.FreezeRow) -> None:
         """Change a row that is still there."""
@@ -418,7 +418,7 @@ class Model:
             self.freeze(account, row)
         elif row.figures[AVAILABLE] > op.amount:
             self.move(account, row, AVAILABLE, EXPIRED, row.figures[AVAILABLE] - op.amount)
-            self.enter(account, Verb.ADJUST, bucket_id=row.bucket_id)
+            self.enter(account, Verb.ADJUST, row=row)
 
     def lapse(self, account: Account, op: s.Lapse) -> None:
         for row in account.rows.values():
@@ -430,13 +430,13 @@ class Model:
 
     def freeze(self, account: Account, row: Row) -> None:
         row.status = "frozen"
-        self.enter(account, Verb.FREEZE_BUCKET, bucket_id=row.bucket_id)
+        self.enter(account, Verb.FREEZE_BUCKET, row=row)
 
     def thaw(self, account: Account) -> None:
         for row in account.rows.values():
             if row.status == "frozen" and row.figures[AVAILABLE] <= account.room:
                 row.status = "live"
-                self.enter(account, Verb.THAW_BUCKET, bucket_id=row.bucket_id)
+                self.enter(account, Verb.THAW_BUCKET, row=row)
 
     def refused(self, account: Account, command: c.Reschedule, reason: Reason) -> Fault:
         """Say what the event would need: a subscription, an add-on, or the plan it names."""
@@ -495,7 +495,7 @@ class Model:
         *,
         operation_id: str = "",
         debt_change: int = 0,
-        bucket_id: str = "",
+        row: Row | None = None,
     ) -> None:
         """Close the change under way with its entry."""
         account.seen_ms = self.now(account)
@@ -507,7 +507,8 @@ class Model:
                 verb=verb,
                 hold_id=hold.command.hold_id if hold else "",
                 operation_id=operation_id,
-                bucket_id=bucket_id,
+                bucket_id=row.bucket_id if row else "",
+                period=row.period if row else 0,
                 member_id=hold.command.member_id if hold else "",
                 action=hold.command.job.action if hold else "",
                 model=hold.command.job.model if hold else "",
@@ -1039,7 +1040,7 @@ class Model:
         if row.status in {"live", "frozen"}:
             self.move(account, row, AVAILABLE, VOIDED, row.figures[AVAILABLE])
             row.status = "voided"
-            self.enter(account, Verb.VOID_BUCKET, bucket_id=row.bucket_id)
+            self.enter(account, Verb.VOID_BUCKET, row=row)
         return r.Voided(bucket=row.show(), totals=self.totals(account))
 
     # Reads.

@@ -30,7 +30,9 @@ class EarlyLedger(RedisLedger):
         task = asyncio.create_task(self._run_late(command))
         self.late.add(task)
         task.add_done_callback(self.late.discard)
-        account = await super().run(c.GetAccount(account_id=command.account_id, rules=command.rules))
+        account = await super().run(
+            c.GetAccount(account_id=command.account_id, rules=command.rules)
+        )
         answer: Any = r.Authorized(
             decision=r.Decision.APPROVED,
             amount=command.terms.amount,

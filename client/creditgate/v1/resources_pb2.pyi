@@ -836,6 +836,7 @@ class LedgerEntry(google.protobuf.message.Message):
     HELD_AFTER_FIELD_NUMBER: builtins.int
     DEBT_AFTER_FIELD_NUMBER: builtins.int
     BUCKET_ID_FIELD_NUMBER: builtins.int
+    PERIOD_FIELD_NUMBER: builtins.int
     account_id: builtins.str
     """The account."""
     seq: builtins.int
@@ -862,6 +863,8 @@ class LedgerEntry(google.protobuf.message.Message):
     """Debt of the account after this change."""
     bucket_id: builtins.str
     """The bucket, for changes of a bucket alone; empty for changes of a hold."""
+    period: builtins.int
+    """With `bucket_id`: its period."""
     @property
     def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it took effect."""
@@ -888,8 +891,9 @@ class LedgerEntry(google.protobuf.message.Message):
         held_after: builtins.int = ...,
         debt_after: builtins.int = ...,
         bucket_id: builtins.str = ...,
+        period: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["at", b"at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["account_id", b"account_id", "action", b"action", "at", b"at", "available_after", b"available_after", "bucket_id", b"bucket_id", "debt_after", b"debt_after", "debt_change", b"debt_change", "held_after", b"held_after", "hold_id", b"hold_id", "member_id", b"member_id", "model", b"model", "moves", b"moves", "operation_id", b"operation_id", "seq", b"seq", "verb", b"verb"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["account_id", b"account_id", "action", b"action", "at", b"at", "available_after", b"available_after", "bucket_id", b"bucket_id", "debt_after", b"debt_after", "debt_change", b"debt_change", "held_after", b"held_after", "hold_id", b"hold_id", "member_id", b"member_id", "model", b"model", "moves", b"moves", "operation_id", b"operation_id", "period", b"period", "seq", b"seq", "verb", b"verb"]) -> None: ...
 
 global___LedgerEntry = LedgerEntry

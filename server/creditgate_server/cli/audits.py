@@ -5,7 +5,7 @@ entry to the last, must give every figure of the balance, and in each bucket
 granted = available + held + spent + expired + voided.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -91,7 +91,7 @@ class _Fold:
     """The figures of each bucket, entry by entry from the first, and which buckets are frozen."""
 
     def __init__(self) -> None:
-        self.moved: dict[Place, Counter[str]] = {}
+        self.moved: defaultdict[Place, Counter[str]] = defaultdict(Counter)
         self._frozen: set[Place] = set()
 
     def add(self, entry: pb.LedgerEntry) -> Counter[str]:
@@ -101,27 +101,20 @@ class _Fold:
             place = (move.bucket_id, move.period)
             step: Counter[str] = Counter()
             _apply(move, step)
-            figures = self.moved.setdefault(place, Counter())
+            figures = self.moved[place]
             for figure, amount in step.items():
                 figures[figure] += amount
             change["held"] += step["held"]
             # What is frozen is shown with its bucket and counts in no total.
             change["available"] += 0 if place in self._frozen else step["available"]
+        place = (entry.bucket_id, entry.period)
         if entry.verb == pb.LEDGER_VERB_FREEZE_BUCKET:
-            change["available"] -= self._left(entry, freeze=True)
+            self._frozen.add(place)
+            change["available"] -= self.moved[place]["available"]
         elif entry.verb == pb.LEDGER_VERB_THAW_BUCKET:
-            change["available"] += self._left(entry, freeze=False)
+            self._frozen.discard(place)
+            change["available"] += self.moved[place]["available"]
         return change
-
-    def _left(self, entry: pb.LedgerEntry, *, freeze: bool) -> int:
-        """What is left in the bucket that is frozen, or thaws: its first period that can be so."""
-        for place in sorted(self.moved):
-            if place[0] == entry.bucket_id and (place in self._frozen) is not freeze:
-                left = self.moved[place]["available"]
-                if left or place[1] == max(at[1] for at in self.moved if at[0] == place[0]):
-                    (self._frozen.add if freeze else self._frozen.discard)(place)
-                    return left
-        return 0
 
 
 class _Chain:

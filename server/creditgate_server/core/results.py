@@ -322,7 +322,8 @@ class Move:
 class LedgerEntry:
     """One change of one account; `available`, `held` and `debt` are the totals after it.
 
-    `bucket_id` is set for changes of a bucket alone, `hold_id` and the job's names for the others.
+    `bucket_id` and `period` are set for changes of a bucket alone, `hold_id` and the names of the
+    job for the others.
     """
 
     seq: int
@@ -331,6 +332,7 @@ class LedgerEntry:
     hold_id: str
     operation_id: str
     bucket_id: str
+    period: int
     member_id: str
     action: str
     model: str

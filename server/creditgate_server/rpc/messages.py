@@ -260,6 +260,7 @@ def entry(account_id: str, found: results.LedgerEntry) -> resources_pb2.LedgerEn
         hold_id=found.hold_id,
         operation_id=found.operation_id,
         bucket_id=found.bucket_id,
+        period=found.period,
         member_id=found.member_id,
         action=found.action,
         model=found.model,

@@ -183,13 +183,15 @@ def read_entry(words: Sequence[str]) -> LedgerEntry:
     """An entry of the ledger, from the fields and values of the stream."""
     said = dict(zip(words[::2], words[1::2], strict=True))
     available, held, debt = map(int, said["after"].split(" "))
+    bucket_id, period = _row_name(unword(said["row"]))
     return LedgerEntry(
         seq=int(said["seq"]),
         at_ms=int(said["at"]),
         verb=Verb(said["verb"]),
         hold_id=unword(said["hold"]),
         operation_id=unword(said["operation"]),
-        bucket_id=_row_name(unword(said["row"]))[0],
+        bucket_id=bucket_id,
+        period=period,
         member_id=unword(said["member"]),
         action=unword(said["action"]),
         model=unword(said["model"]),
