@@ -19,11 +19,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 
 from creditgate import Client
 from creditgate.v1.resources_pb2 import Kind
 from creditgate_server.app.settings import Settings
 from creditgate_server.cli.demo.world import own_server
+from creditgate_server.cli.program import app
 from tests.project.tree import ROOT, files, run
 
 
@@ -135,6 +137,38 @@ def test_a_block_on_a_page_runs(block: Block) -> None:
     assert block.language == "python"
     with WORLDS[block.name]() as names:
         exec(compile(block.text, block.page, "exec"), names)
+
+
+TYPED = re.compile(r"`creditgate ([a-z][^`\n]*)`")
+
+
+def mistyped(line: str) -> str:
+    """What the program would not understand of a command as it is written on a page."""
+    words = shlex.split(line)
+    program: Any = typer.main.get_command(app)
+    while words and words[0] in getattr(program, "commands", {}):
+        program = program.commands[words.pop(0)]
+    options = {name for option in program.params for name in (*option.opts, *option.secondary_opts)}
+    unknown = [word for word in words if word.startswith("-") and word not in options]
+    takes_words = any(parameter.param_type_name == "argument" for parameter in program.params)
+    plain = [] if takes_words else [word for word in words[:1] if not word.startswith("-")]
+    return " ".join(unknown + plain)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_on_a_page_are_those_of_the_program(page: str) -> None:
+    text = (ROOT / page).read_text()
+    in_blocks = [line for block in blocks_of(page, text) for line in block.text.splitlines()]
+    typed = [
+        line.removeprefix("creditgate ") for line in in_blocks if line.startswith("creditgate ")
+    ]
+    for line in (*TYPED.findall(text), *typed):
+        assert not mistyped(line), f"creditgate {line}"
+
+
+@pytest.mark.parametrize("line", ["clock advance 31d", "serve --no-such", "catalog chek x.toml"])
+def test_a_mistyped_command_is_noticed(line: str) -> None:
+    assert mistyped(line)
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
