@@ -288,7 +288,7 @@ local function catch_up(a)
   end
 end
 
--- The changes of rows that a turn may ask for, by their word. A row that is not there any more is passed over.
+-- The rows of this status, and of this kind if it is said.
 local function live_rows(a, kind, status)
   local rows = {}
   for name in string.gmatch(list_of(a, 'rows'), '%S+') do
@@ -300,7 +300,9 @@ local function live_rows(a, kind, status)
   return rows
 end
 
-local TURNS = {
+-- The changes of rows that a turn may ask for, by their word. A row that is not there any more is passed over.
+-- Made only when a turn comes: a script makes its functions anew at every call.
+local function turns() return {
   begin = function(a, name, kind, amount, ends, actions, models, _, _, rolled)
     if row_of(a, name) == nil then
       local n = math.min(tonumber(amount) + rolled, AMOUNT_MAX - a.available - a.held)
@@ -364,10 +366,11 @@ local TURNS = {
       end
     end
   end,
-}
+} end
 
 -- Apply a turn that was worked out from the account's version.
 local function apply_turn(a, turn)
+  local TURNS = turns()
   local version, turn_ms, plan, cap, schedule, changes =
     string.match(turn, '^%d+ (%d+) (%d+) (%S+) (%d+)\n([^\n]*)\n?(.*)$')
   local work = {}
