@@ -1,4 +1,4 @@
-"""Every method of the contract, read from its descriptors, so that none can be forgotten."""
+"""Every unary method of the contract, read from its descriptors, so that none is forgotten."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ def _methods(files: Iterable[FileDescriptor]) -> Iterable[Method]:
     for file in files:
         for service in file.services_by_name.values():
             for method in service.methods:
+                if method.client_streaming or method.server_streaming:
+                    continue
                 yield Method(
                     name=snake(method.name),
                     path=f"/{service.full_name}/{method.name}",

@@ -103,6 +103,11 @@ CLOSED_DOORS = {
         )
         for service in ("accounts", "catalog", "credits")
     },
+    # A stream is many things at once: it may use the loop, and still no engine.
+    "server/creditgate_server/rpc/session": (
+        *("grpc", "grpc_health", "grpc_reflection", *STORES),
+        *_rooms("app", "catalogs", "cli", "engines", "store"),
+    ),
     "server/creditgate_server/engines": (*STORES, *_rooms("app", "catalogs", "cli", "store")),
     "server/creditgate_server/app": _rooms("cli"),
 }

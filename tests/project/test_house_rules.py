@@ -12,6 +12,7 @@ CORE = "server/creditgate_server/core/it.py"
 STORE = "server/creditgate_server/store/it.py"
 RPC = "server/creditgate_server/rpc/it.py"
 SERVICE = "server/creditgate_server/rpc/credits.py"
+SESSION = "server/creditgate_server/rpc/session.py"
 ENGINE = "server/creditgate_server/engines/it.py"
 APP = "server/creditgate_server/app/it.py"
 CATALOGS = "server/creditgate_server/catalogs/it.py"
@@ -57,6 +58,7 @@ COUNTEREXAMPLES = [
     ("imports_go_one_way", CATALOGS, "import redis", "import tree_sitter"),
     ("imports_go_one_way", RPC, "import creditgate_server.store.keys", "import creditgate.v1"),
     ("imports_go_one_way", SERVICE, "import asyncio", "import creditgate_server.core.ledger"),
+    ("imports_go_one_way", SESSION, "import grpc.aio", "import asyncio"),
     ("imports_go_one_way", SERVICE, "import grpc", "from creditgate.v1 import credits_pb2"),
     ("imports_go_one_way", CLIENT, "import creditgate_server.core", "import grpc"),
     ("only_the_entry_point_reads_the_environment", CORE, "import os\nos.environ['A']", "import os"),

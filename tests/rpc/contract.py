@@ -18,11 +18,12 @@ def _methods(*files: Any) -> dict[str, MethodDescriptor]:
         for file in files
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
+        if not (method.client_streaming or method.server_streaming)
     }
 
 
 METHODS = _methods(credits_pb2, accounts_pb2, catalog_pb2)
-"""By name: no two services have a method of the same name."""
+"""The unary ones by name: no two services have a method of the same name."""
 
 CLOCK = _methods(test_clock_pb2)
 """Those that only a server in developer mode has."""

@@ -980,3 +980,101 @@ class ExecuteResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
 
 global___ExecuteResponse = ExecuteResponse
+
+@typing.final
+class SessionRequest(google.protobuf.message.Message):
+    """Operations, as many as there are at this moment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPERATIONS_FIELD_NUMBER: builtins.int
+    @property
+    def operations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SessionOperation]:
+        """1 to 1,000 operations; at most 1 MiB in all."""
+
+    def __init__(
+        self,
+        *,
+        operations: collections.abc.Iterable[global___SessionOperation] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["operations", b"operations"]) -> None: ...
+
+global___SessionRequest = SessionRequest
+
+@typing.final
+class SessionOperation(google.protobuf.message.Message):
+    """One operation of Session."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    OPERATION_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """Any number, chosen by you; the answer carries it. Give each operation of a session one of its own, a
+    retry too, or you cannot tell their answers apart. It names nothing outside of the session.
+    """
+    @property
+    def operation(self) -> global___Operation:
+        """What is asked."""
+
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        operation: global___Operation | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["operation", b"operation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["number", b"number", "operation", b"operation"]) -> None: ...
+
+global___SessionOperation = SessionOperation
+
+@typing.final
+class SessionResponse(google.protobuf.message.Message):
+    """Answers, as many as there are at this moment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    DRAINING_FIELD_NUMBER: builtins.int
+    draining: builtins.bool
+    """The server goes down and reads no more. This is the last message, and what has no answer by now was
+    not read: it is not applied, and may be sent in another session or call.
+    """
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SessionResult]:
+        """In any order. At most 1 MiB in all, unless a single one is larger."""
+
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[global___SessionResult] | None = ...,
+        draining: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["draining", b"draining", "results", b"results"]) -> None: ...
+
+global___SessionResponse = SessionResponse
+
+@typing.final
+class SessionResult(google.protobuf.message.Message):
+    """The answer to one operation of Session."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """The number of the operation."""
+    @property
+    def result(self) -> global___Result:
+        """The answer."""
+
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        result: global___Result | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["number", b"number", "result", b"result"]) -> None: ...
+
+global___SessionResult = SessionResult

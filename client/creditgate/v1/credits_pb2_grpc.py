@@ -95,6 +95,11 @@ class CreditsStub(object):
                 request_serializer=creditgate_dot_v1_dot_credits__pb2.ExecuteRequest.SerializeToString,
                 response_deserializer=creditgate_dot_v1_dot_credits__pb2.ExecuteResponse.FromString,
                 _registered_method=True)
+        self.Session = channel.stream_stream(
+                '/creditgate.v1.Credits/Session',
+                request_serializer=creditgate_dot_v1_dot_credits__pb2.SessionRequest.SerializeToString,
+                response_deserializer=creditgate_dot_v1_dot_credits__pb2.SessionResponse.FromString,
+                _registered_method=True)
 
 
 class CreditsServicer(object):
@@ -182,6 +187,32 @@ class CreditsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Session(self, request_iterator, context):
+        """Runs operations as they come, over one stream: the cheapest way for a caller that has many at the
+        same time. Each is answered under the number it was given, as soon as it is decided, in any order.
+
+        Which to use: a plain method while calls are few, it is the simplest and costs nothing while there are
+        none. Execute, for a batch that is there as a whole. Session, where many parts of a program call at
+        once: put the operations that come up while a message is being sent into the next one.
+
+        Operations of one account in one message take effect in the order given; those of different messages
+        in any order, so send what depends on an answer after that answer. Each succeeds or fails for itself,
+        and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
+        will, and throw the answer away when it comes.
+
+        The server reads no further message while 1,000 operations have no answer yet, or their answers are
+        not taken: a caller that reads slowly slows itself, and nobody else.
+
+        End your side when you want no more: what was read is answered, then the stream ends with OK. With any
+        other status too, all that was read has been answered before it, as far as the connection stands;
+        a message that was refused is not read. When the server goes down it answers what it has read, sends a
+        message that says `draining`, and ends with UNAVAILABLE and reason SHUTTING_DOWN. When the stream ends
+        in another way, operations without an answer may have been applied: send them again with the same ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CreditsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -234,6 +265,11 @@ def add_CreditsServicer_to_server(servicer, server):
                     servicer.Execute,
                     request_deserializer=creditgate_dot_v1_dot_credits__pb2.ExecuteRequest.FromString,
                     response_serializer=creditgate_dot_v1_dot_credits__pb2.ExecuteResponse.SerializeToString,
+            ),
+            'Session': grpc.stream_stream_rpc_method_handler(
+                    servicer.Session,
+                    request_deserializer=creditgate_dot_v1_dot_credits__pb2.SessionRequest.FromString,
+                    response_serializer=creditgate_dot_v1_dot_credits__pb2.SessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -517,6 +553,33 @@ class Credits(object):
             '/creditgate.v1.Credits/Execute',
             creditgate_dot_v1_dot_credits__pb2.ExecuteRequest.SerializeToString,
             creditgate_dot_v1_dot_credits__pb2.ExecuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Session(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/creditgate.v1.Credits/Session',
+            creditgate_dot_v1_dot_credits__pb2.SessionRequest.SerializeToString,
+            creditgate_dot_v1_dot_credits__pb2.SessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -94,6 +94,32 @@ class CreditsStub:
     take effect in the order given.
     """
 
+    Session: grpc.StreamStreamMultiCallable[
+        creditgate.v1.credits_pb2.SessionRequest,
+        creditgate.v1.credits_pb2.SessionResponse,
+    ]
+    """Runs operations as they come, over one stream: the cheapest way for a caller that has many at the
+    same time. Each is answered under the number it was given, as soon as it is decided, in any order.
+
+    Which to use: a plain method while calls are few, it is the simplest and costs nothing while there are
+    none. Execute, for a batch that is there as a whole. Session, where many parts of a program call at
+    once: put the operations that come up while a message is being sent into the next one.
+
+    Operations of one account in one message take effect in the order given; those of different messages
+    in any order, so send what depends on an answer after that answer. Each succeeds or fails for itself,
+    and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
+    will, and throw the answer away when it comes.
+
+    The server reads no further message while 1,000 operations have no answer yet, or their answers are
+    not taken: a caller that reads slowly slows itself, and nobody else.
+
+    End your side when you want no more: what was read is answered, then the stream ends with OK. With any
+    other status too, all that was read has been answered before it, as far as the connection stands;
+    a message that was refused is not read. When the server goes down it answers what it has read, sends a
+    message that says `draining`, and ends with UNAVAILABLE and reason SHUTTING_DOWN. When the stream ends
+    in another way, operations without an answer may have been applied: send them again with the same ids.
+    """
+
 class CreditsAsyncStub:
     """Holds credits before a job and takes or returns them after it; for workers and front ends.
 
@@ -168,6 +194,32 @@ class CreditsAsyncStub:
     ]
     """Runs many operations in one call. Each succeeds or fails for itself; operations on one account
     take effect in the order given.
+    """
+
+    Session: grpc.aio.StreamStreamMultiCallable[
+        creditgate.v1.credits_pb2.SessionRequest,
+        creditgate.v1.credits_pb2.SessionResponse,
+    ]
+    """Runs operations as they come, over one stream: the cheapest way for a caller that has many at the
+    same time. Each is answered under the number it was given, as soon as it is decided, in any order.
+
+    Which to use: a plain method while calls are few, it is the simplest and costs nothing while there are
+    none. Execute, for a batch that is there as a whole. Session, where many parts of a program call at
+    once: put the operations that come up while a message is being sent into the next one.
+
+    Operations of one account in one message take effect in the order given; those of different messages
+    in any order, so send what depends on an answer after that answer. Each succeeds or fails for itself,
+    and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
+    will, and throw the answer away when it comes.
+
+    The server reads no further message while 1,000 operations have no answer yet, or their answers are
+    not taken: a caller that reads slowly slows itself, and nobody else.
+
+    End your side when you want no more: what was read is answered, then the stream ends with OK. With any
+    other status too, all that was read has been answered before it, as far as the connection stands;
+    a message that was refused is not read. When the server goes down it answers what it has read, sends a
+    message that says `draining`, and ends with UNAVAILABLE and reason SHUTTING_DOWN. When the stream ends
+    in another way, operations without an answer may have been applied: send them again with the same ids.
     """
 
 class CreditsServicer(metaclass=abc.ABCMeta):
@@ -264,6 +316,34 @@ class CreditsServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[creditgate.v1.credits_pb2.ExecuteResponse, collections.abc.Awaitable[creditgate.v1.credits_pb2.ExecuteResponse]]:
         """Runs many operations in one call. Each succeeds or fails for itself; operations on one account
         take effect in the order given.
+        """
+
+    @abc.abstractmethod
+    def Session(
+        self,
+        request_iterator: _MaybeAsyncIterator[creditgate.v1.credits_pb2.SessionRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[creditgate.v1.credits_pb2.SessionResponse], collections.abc.AsyncIterator[creditgate.v1.credits_pb2.SessionResponse]]:
+        """Runs operations as they come, over one stream: the cheapest way for a caller that has many at the
+        same time. Each is answered under the number it was given, as soon as it is decided, in any order.
+
+        Which to use: a plain method while calls are few, it is the simplest and costs nothing while there are
+        none. Execute, for a batch that is there as a whole. Session, where many parts of a program call at
+        once: put the operations that come up while a message is being sent into the next one.
+
+        Operations of one account in one message take effect in the order given; those of different messages
+        in any order, so send what depends on an answer after that answer. Each succeeds or fails for itself,
+        and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
+        will, and throw the answer away when it comes.
+
+        The server reads no further message while 1,000 operations have no answer yet, or their answers are
+        not taken: a caller that reads slowly slows itself, and nobody else.
+
+        End your side when you want no more: what was read is answered, then the stream ends with OK. With any
+        other status too, all that was read has been answered before it, as far as the connection stands;
+        a message that was refused is not read. When the server goes down it answers what it has read, sends a
+        message that says `draining`, and ends with UNAVAILABLE and reason SHUTTING_DOWN. When the stream ends
+        in another way, operations without an answer may have been applied: send them again with the same ids.
         """
 
 def add_CreditsServicer_to_server(servicer: CreditsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

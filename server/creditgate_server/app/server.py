@@ -22,6 +22,8 @@ from creditgate_server.rpc import accounts, catalog, clock, credits
 from creditgate_server.rpc.admission import Admission
 from creditgate_server.rpc.endpoint import Endpoint, endpoints
 from creditgate_server.rpc.in_force import Catalogs
+from creditgate_server.rpc.session import Sessions
+from creditgate_server.rpc.stream import StreamEndpoint, stream_endpoints
 from creditgate_server.store import checkup, embedded
 from creditgate_server.store.link import StoreError
 from creditgate_server.store.redis_ledger import RedisLedger
@@ -155,15 +157,20 @@ def _endpoints(
     catalogs: Catalogs,
     admission: Admission,
     movable: MovableClock | None = None,
-) -> dict[str, Endpoint]:
+) -> dict[str, Endpoint | StreamEndpoint]:
+    for_workers = credits.Credits(ledger, catalogs)
     services: list[tuple[ServiceDescriptor, object]] = [
-        (_service(credits_pb2, "Credits"), credits.Credits(ledger, catalogs)),
+        (_service(credits_pb2, "Credits"), for_workers),
         (_service(accounts_pb2, "Accounts"), accounts.Accounts(ledger, catalogs)),
         (_service(catalog_pb2, "Catalog"), catalog.Catalog(catalogs)),
     ]
     if movable is not None:
         services.append((_service(test_clock_pb2, "TestClock"), clock.TestClock(movable)))
-    return endpoints(services, admission)
+    streams = {"Session": Sessions(for_workers.results, admission)}
+    return {
+        **endpoints(services, admission),
+        **stream_endpoints((contract for contract, _ in services), streams),
+    }
 
 
 def _service(contract: ModuleType, name: str) -> ServiceDescriptor:

@@ -10,6 +10,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped] #
 from creditgate_server.core.faults import Fault, Reason
 from creditgate_server.engines import health
 from creditgate_server.rpc.endpoint import EXECUTE_BYTES_MAX, Answer, Endpoint, answer
+from creditgate_server.rpc.stream import StreamClosed, StreamEndpoint
 
 METADATA_BYTES_MAX = 8 * 1024
 
@@ -29,7 +30,9 @@ _OPTIONS = (
 class AioEngine:
     """A grpc.aio server. Addresses are bound by `bind`, before `start`."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], *, reflect: bool = False) -> None:
+    def __init__(
+        self, endpoints: Mapping[str, Endpoint | StreamEndpoint], *, reflect: bool = False
+    ) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
         services = sorted({path.split("/")[1] for path in endpoints})
         self._health = health.Health(services)
@@ -62,12 +65,20 @@ class AioEngine:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
-        self._known = {path: _handler(endpoint) for path, endpoint in endpoints.items()}
+    def __init__(self, endpoints: Mapping[str, Endpoint | StreamEndpoint]) -> None:
+        self._known = {
+            path: _stream_handler(endpoint)
+            if isinstance(endpoint, StreamEndpoint)
+            else _handler(endpoint)
+            for path, endpoint in endpoints.items()
+        }
         self._unknown = _handler(_no_such_method)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._known.get(handler_call_details.method, self._unknown)
+
+
+_Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 async def _no_such_method(_body: bytes) -> Answer:
@@ -75,7 +86,7 @@ async def _no_such_method(_body: bytes) -> Answer:
 
 
 def _handler(endpoint: Callable[[bytes], Coroutine[Any, Any, Answer]]) -> Any:
-    async def call(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    async def call(body: bytes, context: _Context) -> bytes:
         # Shielded: what was sent to the store completes, also when the caller has left.
         found = await asyncio.shield(endpoint(body))
         if found.code is not grpc.StatusCode.OK:
@@ -84,3 +95,47 @@ def _handler(endpoint: Callable[[bytes], Coroutine[Any, Any, Answer]]) -> Any:
 
     # Without (de)serializers bytes arrive as they are, and a parsing failure is ours to answer.
     return grpc.unary_unary_rpc_method_handler(call)
+
+
+def _stream_handler(endpoint: StreamEndpoint) -> Any:
+    async def call(_requests: object, context: _Context) -> None:
+        stream = _Stream(context)
+        try:
+            # Shielded, for the same reason; to whom has left nothing can be read or written.
+            found = await asyncio.shield(endpoint(stream))
+        finally:
+            stream.left = True
+        if found.code is not grpc.StatusCode.OK:
+            await context.abort(found.code, found.details, found.trailing_metadata)
+
+    return grpc.stream_stream_rpc_method_handler(call)
+
+
+class _Stream:
+    """Implements `rpc.stream.Stream`."""
+
+    left: bool
+    """The call is over, whatever ended it."""
+
+    def __init__(self, context: _Context) -> None:
+        self._context = context
+        self.left = False
+
+    async def read(self) -> bytes | None:
+        if self.left:
+            return None
+        try:
+            body: object = await self._context.read()
+        except Exception:  # noqa: BLE001 - gRPC's words for it are many, and some are not public
+            return None
+        # What else there is instead of bytes is gRPC's EOF.
+        return body if isinstance(body, bytes) and not self.left else None
+
+    async def write(self, body: bytes) -> None:
+        if not self.left:
+            try:
+                await self._context.write(body)
+            except Exception as error:
+                raise StreamClosed from error
+        if self.left:
+            raise StreamClosed

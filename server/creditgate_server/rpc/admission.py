@@ -4,6 +4,9 @@ Finishing a job goes before starting one: a settle that is turned away costs som
 authorize that is turned away costs a wait.
 """
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 from creditgate_server.core.faults import Fault, Reason
 
 STARTING = frozenset({"Authorize", "Charge", "Quote", "Execute"})
@@ -19,6 +22,7 @@ class Admission:
         self._under_way = 0
         self._closed = False
         self._starting = True
+        self._told_of_close: dict[object, Callable[[], object]] = {}
 
     @property
     def under_way(self) -> int:
@@ -52,3 +56,17 @@ class Admission:
     def close(self) -> None:
         """Let nobody in any more."""
         self._closed = True
+        for tell in tuple(self._told_of_close.values()):
+            tell()
+
+    @contextlib.contextmanager
+    def told_of_close(self, tell: Callable[[], object]) -> Iterator[None]:
+        """While the block runs: call `tell` when nobody is let in any more, or at once."""
+        key = object()
+        self._told_of_close[key] = tell
+        try:
+            if self._closed:
+                tell()
+            yield
+        finally:
+            del self._told_of_close[key]

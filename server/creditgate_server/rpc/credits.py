@@ -3,7 +3,7 @@
 It awaits nothing but the ledger, and knows neither asyncio nor the gRPC server it runs under.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -104,7 +104,11 @@ class Credits:
         if not 1 <= len(request.operations) <= EXECUTE_MAX:
             count = len(request.operations)
             raise invalid("operations", f"has {count} items, must be 1 to {EXECUTE_MAX:,}")
-        prepared = [self._prepare(operation) for operation in request.operations]
+        return pb.ExecuteResponse(results=await self.results(request.operations))
+
+    async def results(self, operations: Iterable[pb.Operation]) -> list[pb.Result]:
+        """Run operations, those of one account in the order given; a result for each."""
+        prepared = [self._prepare(operation) for operation in operations]
         steps = [step for _, step in prepared if isinstance(step, Step)]
         found = iter(await self._ledger.run_all([step.command for step in steps]))
         results = []
@@ -115,7 +119,7 @@ class Credits:
             else:
                 assert isinstance(step, Step)
                 results.append(pb.Result(**{name: step.answer(answer)}))  # type: ignore[arg-type]
-        return pb.ExecuteResponse(results=results)
+        return results
 
     def _prepare(self, operation: pb.Operation) -> tuple[str, Step | Fault]:
         name = operation.WhichOneof("operation")

@@ -90,11 +90,12 @@ def answer(fault: Fault) -> Answer:
 def endpoints(
     services: Iterable[tuple[ServiceDescriptor, object]], admission: Admission
 ) -> dict[str, Endpoint]:
-    """Every method of the services by its path. One that nobody implements fails here."""
+    """Every unary method of the services by its path. One that nobody implements fails here."""
     found = (
         Endpoint(method, getattr(service, snake_case(method.name)), admission)
         for contract, service in services
         for method in contract.methods
+        if not (method.client_streaming or method.server_streaming)
     )
     return {endpoint.path: endpoint for endpoint in found}
 
