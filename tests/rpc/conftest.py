@@ -1,4 +1,4 @@
-"""One server for the tests of this folder, which look at accounts of their own."""
+"""One server on each engine for the tests of this folder, which look at accounts of their own."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,9 @@ import pytest
 from tests.rpc.shop import Shop, shop
 
 
-@pytest.fixture(scope="package")
-def the_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    with shop(tmp_path_factory.mktemp("shop")) as found:
+@pytest.fixture(scope="package", params=["core", "aio"])
+def the_shop(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
+    with shop(tmp_path_factory.mktemp("shop"), engine=request.param) as found:
         yield found

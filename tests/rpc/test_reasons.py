@@ -19,7 +19,8 @@ from creditgate_server.app.server import _endpoints
 from creditgate_server.core import commands as c
 from creditgate_server.core.faults import CreditOutcome, Reason
 from creditgate_server.core.prices import AMOUNT_MAX
-from creditgate_server.engines.aio import AioEngine
+from creditgate_server.engines import choice
+from creditgate_server.engines.engine import Engine
 from creditgate_server.rpc import faults
 from creditgate_server.rpc.admission import STARTING, Admission
 from creditgate_server.store import embedded
@@ -68,8 +69,9 @@ def compose(shop: Shop, folder: Path, url: str, **ledger_options: Any) -> Compos
     shop.beside(closing(ledger))
     admission = Admission(4)
 
-    async def start() -> AioEngine:
-        engine = AioEngine(_endpoints(ledger, shop.running.catalogs, admission))
+    async def start() -> Engine:
+        served = _endpoints(ledger, shop.running.catalogs, admission)
+        engine = choice.engine(shop.running.engine, served)
         engine.bind(f"unix:{folder / 'it.sock'}")
         await engine.start()
         return engine

@@ -17,13 +17,16 @@ from creditgate_server.app.clock import MovableClock, wall_ms
 from creditgate_server.app.settings import Settings
 from creditgate_server.app.sweeper import forget, sweep
 from creditgate_server.core.catalog import Catalog
-from creditgate_server.engines.aio import AioEngine
+from creditgate_server.engines import choice, reflection
+from creditgate_server.engines.engine import Endpoints, Engine, Name
+from creditgate_server.engines.health import SERVICE as HEALTH
+from creditgate_server.engines.health import Health
 from creditgate_server.rpc import accounts, catalog, clock, credits
 from creditgate_server.rpc.admission import Admission
-from creditgate_server.rpc.endpoint import Endpoint, endpoints
+from creditgate_server.rpc.endpoint import unary_endpoints
 from creditgate_server.rpc.in_force import Catalogs
 from creditgate_server.rpc.session import Sessions
-from creditgate_server.rpc.stream import StreamEndpoint, stream_endpoints
+from creditgate_server.rpc.stream import stream_endpoints
 from creditgate_server.store import checkup, embedded
 from creditgate_server.store.link import StoreError
 from creditgate_server.store.redis_ledger import RedisLedger
@@ -41,6 +44,7 @@ class Running:
     """A server that answers requests. `address` is host:port; `store` is for people."""
 
     address: str
+    engine: Name
     store: str
     catalogs: InForce
     ledger: RedisLedger
@@ -114,25 +118,34 @@ async def running(
         await _refuse_unsafe_store(ledger, settings)
 
         admission = Admission(settings.places)
-        engine = AioEngine(
-            _endpoints(ledger, catalogs, admission, movable), reflect=settings.developer
-        )
+        endpoints = _endpoints(ledger, catalogs, admission, movable)
+        services = sorted({path.split("/")[1] for path in endpoints})
+        health = Health(services)
+        reflected = reflection.endpoints((*services, HEALTH)) if settings.developer else {}
+        engine = _engine(settings.engine, {**endpoints, **health.endpoints(), **reflected})
         if settings.socket is not None:
             engine.bind(parts.enter_context(locked_socket(settings.socket)))
         address = _bind(engine, settings.listen)
         await engine.start()
         parts.push_async_callback(engine.stop, settings.drain_s)
+        parts.callback(health.end)
         parts.callback(admission.close)
 
         tasks = [
             asyncio.create_task(sweep(ledger, lambda: catalogs.current)),
             asyncio.create_task(forget(ledger, settings.record_days * 86_400_000)),
-            asyncio.create_task(_watch_settings(engine, admission, ledger, settings, check_s)),
-            asyncio.create_task(_watch_process(engine, store, on_store_lost)),
+            asyncio.create_task(_watch_settings(health, admission, ledger, settings, check_s)),
+            asyncio.create_task(_watch_process(health, store, on_store_lost)),
         ]
-        parts.push_async_callback(_end, engine, tasks)
-        engine.set_serving(True)
-        yield Running(address=address, store=store.name, catalogs=catalogs, ledger=ledger)
+        parts.push_async_callback(_end, health, tasks)
+        health.set_serving(True)
+        yield Running(
+            address=address,
+            engine=engine.name,
+            store=store.name,
+            catalogs=catalogs,
+            ledger=ledger,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +170,7 @@ def _endpoints(
     catalogs: Catalogs,
     admission: Admission,
     movable: MovableClock | None = None,
-) -> dict[str, Endpoint | StreamEndpoint]:
+) -> Endpoints:
     for_workers = credits.Credits(ledger, catalogs)
     services: list[tuple[ServiceDescriptor, object]] = [
         (_service(credits_pb2, "Credits"), for_workers),
@@ -168,7 +181,7 @@ def _endpoints(
         services.append((_service(test_clock_pb2, "TestClock"), clock.TestClock(movable)))
     streams = {"Session": Sessions(for_workers.results, admission)}
     return {
-        **endpoints(services, admission),
+        **unary_endpoints(services, admission),
         **stream_endpoints((contract for contract, _ in services), streams),
     }
 
@@ -178,7 +191,14 @@ def _service(contract: ModuleType, name: str) -> ServiceDescriptor:
     return found
 
 
-def _bind(engine: AioEngine, listen: str) -> str:
+def _engine(name: Name, endpoints: Endpoints) -> Engine:
+    try:
+        return choice.engine(name, endpoints)
+    except choice.NoSuchEngine as error:
+        raise RefusedToStart(str(error)) from error
+
+
+def _bind(engine: Engine, listen: str) -> str:
     try:
         port = engine.bind(listen)
     except OSError as error:
@@ -203,7 +223,7 @@ async def _refuse_unsafe_store(ledger: RedisLedger, settings: Settings) -> None:
 
 
 async def _watch_settings(
-    engine: AioEngine,
+    health: Health,
     admission: Admission,
     ledger: RedisLedger,
     settings: Settings,
@@ -225,24 +245,22 @@ async def _watch_settings(
             _log.error("the store: %s", "; ".join(refused))
         safe = settings.unsafe_store or not refused
         admission.set_starting(allowed=safe or not reachable)
-        engine.set_serving(reachable and safe)
+        health.set_serving(reachable and safe)
 
 
-async def _watch_process(
-    engine: AioEngine, store: _Store, on_store_lost: Callable[[], None]
-) -> None:
+async def _watch_process(health: Health, store: _Store, on_store_lost: Callable[[], None]) -> None:
     """Say so when the store that was started here has ended."""
     while store.process is None or store.process.running:  # noqa: ASYNC110
         # Its end is an event of a thread, for which no loop can wait.
         await asyncio.sleep(_PROCESS_CHECK_S)
     _log.error("the store has ended by itself; its log is in %s", store.process.data_dir)
-    engine.set_serving(False)
+    health.set_serving(False)
     on_store_lost()
 
 
-async def _end(engine: AioEngine, tasks: list[asyncio.Task[None]]) -> None:
+async def _end(health: Health, tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    engine.set_serving(False)
+    health.set_serving(False)
     await asyncio.sleep(_NOTICE_S)

@@ -22,6 +22,11 @@ class Settings(BaseSettings):
     insecure_listen: bool = Field(
         False, description="allow --listen beyond this machine, without encryption or tokens"
     )
+    engine: Literal["auto", "core", "aio"] = Field(
+        "auto",
+        description="what serves gRPC: core is the fast one, aio the public way; auto takes core "
+        "where it runs",
+    )
     redis: SecretStr | None = Field(
         None, description="redis://, rediss:// or unix:// URL; without it a store is started here"
     )

@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import sys
+from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import structlog
@@ -79,6 +80,7 @@ def _announce(settings: Settings, running: "Running", *, log_json: bool) -> None
     facts = {"listens on": running.address}
     if settings.socket is not None:
         facts["and on"] = f"unix:{settings.socket.absolute()}"
+    facts["engine"] = f"{running.engine}, grpcio {metadata.version('grpcio')}"
     facts["store"] = running.store
     facts["catalog"] = f"{catalog.name}, version {catalog.version}, {len(catalog.actions)} actions"
     if log_json:

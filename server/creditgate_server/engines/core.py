@@ -1,70 +1,110 @@
-"""The engine on the completion queue of gRPC's core: a quarter of what grpc.aio costs.
+"""The engine on the completion queue of gRPC's core, at a quarter of what grpc.aio costs.
 
-A thread waits for the queue and takes turns of the asyncio loop (see `turns`). A request is parsed,
-sent to the store, answered and forgotten without a step that is not needed for it: there is nobody
-between the core and the endpoint.
+A thread waits for the queue and takes turns of the asyncio loop (see `turns`). Nobody stands
+between the core and the endpoint: a request is read, its coroutine runs until it waits for the
+store, and what continues it sends the answer.
 
-`cygrpc` is not a public interface. `check` looks at the shape of what is used of it, the tests run on
-every release that we support, and where it does not fit there is the engine on grpc.aio.
+`cygrpc` is not a public interface. `check_shape` looks at all that is used of it, the tests run on
+the oldest and the newest release that we support, and where it does not fit grpc.aio serves.
 
-What bites: an `Operation` belongs to one batch, or its memory is freed twice; a message may be None
-because its caller has left; a call lives until its last batch is done, for which the core keeps it.
+What bites: an `Operation` belongs to one batch, or its memory is freed twice. A message may be
+None, because its caller has left. A call lives as long as a batch of it is under way. A batch for
+a queue that was shut down ends the process.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import grpc
-from grpc._cython import cygrpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined] # no stubs
 
 from creditgate_server.core.faults import Fault, Reason
-
-from creditgate_server.engines.limits import OPTIONS
+from creditgate_server.engines.engine import OPTIONS, Endpoints, Name, UnaryEndpoint, no_such_method
 from creditgate_server.engines.turns import Turns
-from creditgate_server.rpc.endpoint import Answer, Endpoint, answer
+from creditgate_server.rpc.endpoint import Answer, answer
+from creditgate_server.rpc.stream import StreamClosed, StreamEndpoint
 
 _log = logging.getLogger(__name__)
 
-_NO_FLAGS: Final = 0
-_OK: Final = cygrpc.StatusCode.ok
 # Calls that the core may hand over before it has to wait for us.
 _WELCOMES: Final = 64
-# Events of one turn. What the loop's own thread has to do waits no longer.
+# Events of one turn. The loop's own thread waits no longer for its turn.
 _EVENTS_MAX: Final = 128
+
 _DONE: Final = cygrpc.CompletionType.operation_complete
 _SHUTDOWN: Final = cygrpc.CompletionType.queue_shutdown
 _NEW_CALL: Final = object()
+_NO_FLAGS: Final = 0
+_OK: Final = cygrpc.StatusCode.ok
+
+_receive_message = cygrpc.ReceiveMessageOperation
+_receive_close = cygrpc.ReceiveCloseOnServerOperation
+_send_metadata = cygrpc.SendInitialMetadataOperation
+_send_message = cygrpc.SendMessageOperation
+_send_status = cygrpc.SendStatusFromServerOperation
+
+_NO_MESSAGE = answer(Fault(Reason.MALFORMED_MESSAGE, "the call has ended without a request"))
+
+
+_SHAPE: Final = {
+    "Server": (
+        *("add_http2_port", "cancel_all_calls", "register_completion_queue"),
+        *("request_call", "shutdown", "start"),
+    ),
+    "CompletionQueue": ("poll", "shutdown"),
+    "Call": ("start_server_batch",),
+    "CallDetails": ("method",),
+    "RequestCallEvent": ("call", "call_details", "completion_type", "success", "tag"),
+    "BatchOperationEvent": ("batch_operations", "completion_type", "success", "tag"),
+    "ReceiveMessageOperation": ("message",),
+}
+
+
+def check_shape() -> None:
+    """Raises AttributeError or TypeError if this release of grpcio is not made as we know it."""
+    for name, parts in _SHAPE.items():
+        for part in parts:
+            getattr(getattr(cygrpc, name), part)
+    _receive_message(_NO_FLAGS), _receive_close(_NO_FLAGS), _send_metadata((), _NO_FLAGS)
+    _send_message(b"", _NO_FLAGS), _status(Answer())
+    if cygrpc.CompletionQueue().poll(0).completion_type in (_DONE, _SHUTDOWN):
+        raise TypeError("an empty queue of completions does not say so")
 
 
 class CoreEngine:
-    """A server on the queue. Made on the loop that its endpoints run on."""
+    """A server on the queue; see `Engine`. Raises `NotShareable` for a loop that cannot be used."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], *, reflect: bool = False) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._turns = Turns.of(self._loop)
+    name: Name = "core"
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._turns = Turns.of(self.loop)
         self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._streams: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._stopped = asyncio.Event()
         self._thread_ended = asyncio.Event()
         self._thread: threading.Thread | None = None
         self._queue = cygrpc.CompletionQueue()
-        self._server = cygrpc.Server(OPTIONS, False)  # noqa: FBT003 - positional in the core
+        self._server = cygrpc.Server(OPTIONS, False)  # noqa: FBT003 - the core names none
         self._server.register_completion_queue(self._queue)
 
     def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
-        """Listen on an address; the port, 0 for a unix socket. Raises OSError if it is taken."""
+        """Listen on an address; see `Engine.bind`."""
         inner = () if credentials is None else (credentials._credentials,)  # type: ignore[attr-defined]
-        port: int = self._server.add_http2_port(address.encode(), *inner)
+        try:
+            port: int = self._server.add_http2_port(address.encode(), *inner)
+        except RuntimeError:
+            port = 0
         if not port:
             raise OSError(f"cannot listen on {address}: it is in use or not allowed")
         return port
 
     async def start(self) -> None:
-        """Answer requests. Health says NOT_SERVING until `set_serving`."""
+        """Answer requests."""
         self._server.start()
         for _ in range(_WELCOMES):
             self._server.request_call(self._queue, self._queue, _NEW_CALL)
@@ -83,16 +123,36 @@ class CoreEngine:
         except TimeoutError:
             self._server.cancel_all_calls()
             await self._stopped.wait()
-        # What a task would send now, to a queue that is gone, would end the process.
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         self._queue.shutdown()
         await self._thread_ended.wait()
+        self._thread.join()
+
+    def batch(
+        self, call: Any, operations: tuple[Any, ...], done: Callable[[Any], object] | None
+    ) -> bool:
+        """Hand operations of a call to the core; whether it still takes any.
+
+        `done` is called with the event, in a turn of the loop.
+        """
+        if self._stopped.is_set():
+            return False
+        call.start_server_batch(operations, done)
+        return True
+
+    def finish(self, call: Any, found: Answer) -> None:
+        """Answer a call that has sent nothing yet."""
+        if found.code is grpc.StatusCode.OK:
+            operations: tuple[Any, ...] = (
+                _send_metadata((), _NO_FLAGS),
+                _send_message(found.body, _NO_FLAGS),
+                _send_status((), _OK, b"", _NO_FLAGS),
+            )
+        else:
+            operations = (_send_metadata((), _NO_FLAGS), _status(found))
+        self.batch(call, operations, None)
 
     def _run(self) -> None:
-        """The thread's life: wait for something, then take a turn for all that has come."""
+        """The thread's life: wait for something, then take a turn with all that has come."""
         turns, poll, take = self._turns, self._queue.poll, self._take
         turns.welcome()
         event = poll()
@@ -100,7 +160,7 @@ class CoreEngine:
             with turns:
                 for _ in range(_EVENTS_MAX):
                     take(event)
-                    # What came meanwhile shares the turn, and its write to the store.
+                    # What came meanwhile shares the turn, and the write to the store.
                     event = poll(0)
                     if event.completion_type != _DONE:
                         break
@@ -113,7 +173,7 @@ class CoreEngine:
         tag = event.tag
         try:
             if tag is _NEW_CALL:
-                self._welcome(event)
+                self._begin(event)
             elif tag is not None:
                 tag(event)
         except Exception:  # noqa: BLE001 - logged with its trace; the others are served
@@ -122,49 +182,103 @@ class CoreEngine:
     def _on_stopped(self, _event: Any) -> None:
         self._turns.hand_over(self._stopped.set)
 
-    def _welcome(self, event: Any) -> None:
+    def _begin(self, event: Any) -> None:
         if not self._stopping:
             self._server.request_call(self._queue, self._queue, _NEW_CALL)
         if not event.success:
             return
-        call = event.call
-        endpoint = self._endpoints.get(event.call_details.method, _no_such_method)
-        call.start_server_batch(
-            (cygrpc.ReceiveMessageOperation(_NO_FLAGS),),
-            lambda received: self._request(call, endpoint, received),
-        )
+        endpoint = self._endpoints.get(event.call_details.method, no_such_method)
+        if isinstance(endpoint, StreamEndpoint):
+            task = self.loop.create_task(_Stream(self, event.call).serve(endpoint))
+            self._streams.add(task)
+            task.add_done_callback(self._streams.discard)
+        else:
+            request = _Request(self, event.call, endpoint)
+            self.batch(event.call, (_receive_message(_NO_FLAGS),), request.received)
 
-    def _request(self, call: Any, endpoint: Any, event: Any) -> None:
+
+class _Request:
+    """One unary call. A task of asyncio's does the same and costs more."""
+
+    __slots__ = ("_call", "_coroutine", "_endpoint", "_engine")
+
+    _coroutine: Coroutine[Any, Any, Answer]
+
+    def __init__(self, engine: CoreEngine, call: Any, endpoint: UnaryEndpoint) -> None:
+        self._engine = engine
+        self._call = call
+        self._endpoint = endpoint
+
+    def received(self, event: Any) -> None:
         body = event.batch_operations[0].message()
         if body is None:
+            # Its caller has left, or is waiting for an answer to nothing.
+            self._engine.finish(self._call, _NO_MESSAGE)
             return
-        task = self._loop.create_task(_serve(call, endpoint, body))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._coroutine = self._endpoint(body)
+        self._step()
+
+    def _step(self, _awaited: object = None) -> None:
+        """Run until it waits for the next future, or has the answer."""
+        try:
+            future = self._coroutine.send(None)
+        except StopIteration as end:
+            self._engine.finish(self._call, end.value)
+            return
+        # What a task would do: say that the future was found, and come back when it is done.
+        future._asyncio_future_blocking = False
+        future.add_done_callback(self._step)
 
 
-async def _serve(call: Any, endpoint: Any, body: bytes) -> None:
-    found = await endpoint(body)
-    if found.code is grpc.StatusCode.OK:
-        call.start_server_batch(
-            (
-                cygrpc.SendInitialMetadataOperation((), _NO_FLAGS),
-                cygrpc.SendMessageOperation(found.body, _NO_FLAGS),
-                cygrpc.SendStatusFromServerOperation((), _OK, b"", _NO_FLAGS),
-            ),
-            None,
-        )
-        return
-    call.start_server_batch(
-        (
-            cygrpc.SendInitialMetadataOperation((), _NO_FLAGS),
-            cygrpc.SendStatusFromServerOperation(
-                found.trailing_metadata, found.code.value[0], found.details, _NO_FLAGS
-            ),
-        ),
-        None,
-    )
+class _Stream:
+    """Implements `rpc.stream.Stream`."""
+
+    def __init__(self, engine: CoreEngine, call: Any) -> None:
+        self._engine = engine
+        self._call = call
+        self._left = asyncio.Event()
+        # Sent with the first message, or with the status.
+        self._first: tuple[Any, ...] = (_send_metadata((), _NO_FLAGS),)
+
+    async def serve(self, endpoint: StreamEndpoint) -> None:
+        """From the caller's first word to the status."""
+        self._engine.batch(self._call, (_receive_close(_NO_FLAGS),), self._on_close)
+        found = await endpoint(self)
+        self._engine.batch(self._call, (*self._take_first(), _status(found)), None)
+
+    async def read(self) -> bytes | None:
+        event = await self._batch((_receive_message(_NO_FLAGS),))
+        body: bytes | None = None if event is None else event.batch_operations[0].message()
+        return None if self._left.is_set() else body
+
+    async def write(self, body: bytes) -> None:
+        event = await self._batch((*self._take_first(), _send_message(body, _NO_FLAGS)))
+        if event is None or not event.success or self._left.is_set():
+            raise StreamClosed
+
+    async def until_left(self) -> None:
+        await self._left.wait()
+
+    def _on_close(self, _event: Any) -> None:
+        # Also at the regular end, when nobody looks any more.
+        self._left.set()
+
+    def _take_first(self) -> tuple[Any, ...]:
+        first, self._first = self._first, ()
+        return first
+
+    async def _batch(self, operations: tuple[Any, ...]) -> Any:
+        """The event at the end of a batch; None if none can begin."""
+        if self._left.is_set():
+            return None
+        done: asyncio.Future[Any] = self._engine.loop.create_future()
+
+        def on_done(event: Any) -> None:
+            if not done.done():
+                done.set_result(event)
+
+        return await done if self._engine.batch(self._call, operations, on_done) else None
 
 
-async def _no_such_method(_body: bytes) -> Answer:
-    return answer(Fault(Reason.NO_SUCH_METHOD, "this server has no such method"))
+def _status(found: Answer) -> Any:
+    return _send_status(found.trailing_metadata, found.code.value[0], found.details, _NO_FLAGS)

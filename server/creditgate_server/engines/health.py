@@ -1,21 +1,27 @@
-"""The standard health service as bytes.
+"""The standard health service, as endpoints of either engine.
 
 What is not a message is answered like any other mistake, and those who watch are let go when the
 server stops, so that they do not hold it up.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 
-import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health  # type: ignore[import-untyped] # not marked
+from grpc import StatusCode
 from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped] # not marked
+    DESCRIPTOR,
     HealthCheckRequest,
     HealthCheckResponse,
 )
 
-SERVICE: str = health.SERVICE_NAME
+from creditgate_server.core.faults import Fault, Reason
+from creditgate_server.engines.engine import Endpoints
+from creditgate_server.rpc.endpoint import Answer, answer
+from creditgate_server.rpc.stream import Stream, StreamEndpoint
+
+_CONTRACT = DESCRIPTOR.services_by_name["Health"]
+SERVICE: str = _CONTRACT.full_name
 
 
 class Health:
@@ -37,42 +43,40 @@ class Health:
         self._ended = True
         self._wake()
 
-    def handlers(self) -> grpc.GenericRpcHandler:
+    def endpoints(self) -> Endpoints:
         """What a server answers these methods with."""
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Check": grpc.unary_unary_rpc_method_handler(self._check),
-                "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
-            },
-        )
+        watch = StreamEndpoint(_CONTRACT.methods_by_name["Watch"], self._watch)
+        return {f"/{SERVICE}/Check": self._check, watch.path: watch}
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _check(self, body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        name = await _name(body, context)
+    async def _check(self, body: bytes) -> Answer:
+        try:
+            name = _name(body)
+        except Fault as fault:
+            return answer(fault)
         if name not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
-        return _said(self._status)
+            return Answer(code=StatusCode.NOT_FOUND, details="there is no such service")
+        return Answer(_said(self._status))
 
-    async def _watch(
-        self, body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]
-    ) -> AsyncIterator[bytes]:
-        name = await _name(body, context)
+    async def _watch(self, stream: Stream) -> None:
+        name = _name(await stream.read() or b"")
+        left = asyncio.ensure_future(stream.until_left())
         said = None
-        while True:
-            changed = self._changed
+        while not left.done():
+            # Before the write: a change during it replaces the event that is waited for.
+            changed = asyncio.ensure_future(self._changed.wait())
             known = name in self._services
             status = self._status if known else HealthCheckResponse.SERVICE_UNKNOWN
             if status != said:
                 said = status
-                yield _said(status)
+                await stream.write(_said(status))
             if self._ended:
                 return
-            # A change during the yield has replaced the event that is waited for.
-            await changed.wait()
+            await asyncio.wait((changed, left), return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
 
 
 def _said(status: int) -> bytes:
@@ -80,11 +84,9 @@ def _said(status: int) -> bytes:
     return body
 
 
-async def _name(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> str:
+def _name(body: bytes) -> str:
     try:
         name: str = HealthCheckRequest.FromString(body).service
     except DecodeError:
-        await context.abort(
-            grpc.StatusCode.INVALID_ARGUMENT, "these bytes are not a request of Health"
-        )
+        raise Fault(Reason.MALFORMED_MESSAGE, "these bytes are not a request of Health") from None
     return name

@@ -87,7 +87,7 @@ def answer(fault: Fault) -> Answer:
     return Answer(b"", row.code, fault.message, faults.trailing_metadata(fault))
 
 
-def endpoints(
+def unary_endpoints(
     services: Iterable[tuple[ServiceDescriptor, object]], admission: Admission
 ) -> dict[str, Endpoint]:
     """Every unary method of the services by its path. One that nobody implements fails here."""

@@ -38,6 +38,10 @@ class Stream(Protocol):
         """
         ...
 
+    async def until_left(self) -> None:
+        """Wait until the caller has left, which one that only listens does without a word."""
+        ...
+
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
 """Answers one stream: its return is the status OK, a `Fault` it raises is any other."""

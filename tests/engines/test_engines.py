@@ -1,5 +1,9 @@
-"""What the engine carries, what it refuses by itself, and what it finishes though nobody waits."""
+"""What engines carry, what they refuse by themselves, and what they finish though nobody waits.
 
+Each test runs on both, and none of them can tell which.
+"""
+
+import threading
 import time
 from collections.abc import Iterator
 
@@ -7,16 +11,19 @@ import grpc
 import pytest
 
 from creditgate_server.core.faults import Reason
-from creditgate_server.engines.aio import METADATA_BYTES_MAX, AioEngine
+from creditgate_server.engines import choice
+from creditgate_server.engines.engine import METADATA_BYTES_MAX
 from tests.rpc.contract import path_of, request_of
 from tests.rpc.shop import ONE, Shop, refused, send, shop
 
 CATALOG = "/creditgate.v1.Catalog/GetCatalog"
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    with shop(tmp_path_factory.mktemp("engine")) as running:
+@pytest.fixture(scope="module", params=["core", "aio"])
+def found(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
+    with shop(tmp_path_factory.mktemp("engine"), engine=request.param) as running:
         yield running
 
 
@@ -72,13 +79,30 @@ def test_of_several_messages_in_one_call_the_first_is_the_request(found: Shop) -
     assert method(iter([b"", b"\xff", b"\xff"]), timeout=10)
 
 
-def test_callers_who_never_send_their_request_cost_others_nothing(found: Shop) -> None:
-    """Such a call stands until its own deadline, says gRPC; for us it is not under way."""
+def test_callers_who_end_their_side_without_a_request_cost_others_nothing(found: Shop) -> None:
+    """The one thing in which engines differ: grpc.aio lets such a call stand until its deadline."""
     method: grpc.StreamUnaryMultiCallable[bytes, bytes] = found.channel.stream_unary(CATALOG)
     idle = [method.future(iter(()), timeout=0.3) for _ in range(50)]
     assert send(found.channel, CATALOG, b"")
+    codes = {"core": grpc.StatusCode.INVALID_ARGUMENT, "aio": grpc.StatusCode.DEADLINE_EXCEEDED}
+    for call in idle:
+        assert call.code() is codes[found.running.engine]
+
+
+def test_callers_who_never_send_their_request_cost_others_nothing(found: Shop) -> None:
+    """Such a call stands until its own deadline, says gRPC; for us it is not under way."""
+    method: grpc.StreamUnaryMultiCallable[bytes, bytes] = found.channel.stream_unary(CATALOG)
+    silent = threading.Event()
+    idle = [method.future(_silence(silent), timeout=0.3) for _ in range(50)]
+    assert send(found.channel, CATALOG, b"")
     for call in idle:
         assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    silent.set()
+
+
+def _silence(end: threading.Event) -> Iterator[bytes]:
+    end.wait(10)
+    yield from ()
 
 
 def test_what_a_caller_left_is_finished_and_can_be_asked_for_again(found: Shop) -> None:
@@ -114,7 +138,7 @@ def test_a_deadline_that_has_passed_is_told_by_grpc_and_decided_by_asking_again(
 
 
 async def test_an_address_that_is_taken_is_an_error(found: Shop) -> None:
-    engine = AioEngine({})
+    engine = choice.engine(found.running.engine, {})
     with pytest.raises(OSError, match="cannot listen"):
         engine.bind(found.running.address)
     await engine.stop(0)
