@@ -115,11 +115,11 @@ class _SharedSelector:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._selector, name)
 
-    def select(self, timeout: float | None = None) -> Any:
+    def select(self, timeout_s: float | None = None) -> Any:
         turns = self.turns
         turns._lock.release()
         try:
-            return self._selector.select(timeout)
+            return self._selector.select(timeout_s)
         finally:
             turns._acquire()
 
