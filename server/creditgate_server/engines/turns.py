@@ -100,6 +100,15 @@ class Turns:
         self._ready.append(asyncio.Handle(callback, args, self._loop))
         self._handed_over = True
 
+    def _collect(self) -> None:
+        """Take over what another thread has put where only a guest looks, just as its turn ended.
+
+        It has woken the loop's thread, so here it is found.
+        """
+        if self._ready:
+            self._loop._ready.extend(self._ready)
+            self._ready.clear()
+
     def _acquire(self) -> None:
         with self._next:
             self._lock.acquire()
@@ -122,6 +131,7 @@ class _SharedSelector:
             return self._selector.select(timeout_s)
         finally:
             turns._acquire()
+            turns._collect()
 
 
 def _raise(error: BaseException) -> None:
