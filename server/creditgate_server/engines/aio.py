@@ -56,7 +56,7 @@ _Context = grpc.aio.ServicerContext[bytes, bytes]
 def _handler(endpoint: UnaryEndpoint) -> Any:
     async def call(body: bytes, context: _Context) -> bytes:
         # Shielded: what was sent to the store completes, also when the caller has left.
-        found = await asyncio.shield(endpoint(body))
+        found = await asyncio.shield(endpoint(body, _Caller(context)))
         if found.code is not grpc.StatusCode.OK:
             await context.abort(found.code, found.details, found.trailing_metadata)
         return found.body
@@ -79,10 +79,27 @@ def _stream_handler(endpoint: StreamEndpoint) -> Any:
     return grpc.stream_stream_rpc_method_handler(call)
 
 
+class _Caller:
+    """Implements `rpc.endpoint.Caller`."""
+
+    def __init__(self, context: _Context) -> None:
+        self._context = context
+
+    def peer(self) -> str:
+        return self._context.peer()
+
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        return tuple(self._context.invocation_metadata() or ())
+
+    def identities(self) -> tuple[bytes, ...]:
+        return tuple(self._context.peer_identities() or ())
+
+
 class _Stream:
     """Implements `rpc.stream.Stream`."""
 
     def __init__(self, context: _Context) -> None:
+        self.caller = _Caller(context)
         self._context = context
         # The call is over, whatever ended it.
         self.left = asyncio.Event()

@@ -55,9 +55,11 @@ _SHAPE: Final = {
         *("request_call", "shutdown", "start"),
     ),
     "CompletionQueue": ("poll", "shutdown"),
-    "Call": ("start_server_batch",),
+    "Call": ("peer", "start_server_batch"),
     "CallDetails": ("method",),
-    "RequestCallEvent": ("call", "call_details", "completion_type", "success", "tag"),
+    "RequestCallEvent": (
+        *("call", "call_details", "completion_type", "invocation_metadata", "success", "tag"),
+    ),
     "BatchOperationEvent": ("batch_operations", "completion_type", "success", "tag"),
     "ReceiveMessageOperation": ("message",),
 }
@@ -68,6 +70,7 @@ def check_shape() -> None:
     for name, parts in _SHAPE.items():
         for part in parts:
             getattr(getattr(cygrpc, name), part)
+    cygrpc.peer_identities  # noqa: B018 - whether there is one
     _receive_message(_NO_FLAGS), _receive_close(_NO_FLAGS), _send_metadata((), _NO_FLAGS)
     _send_message(b"", _NO_FLAGS), _status(Answer())
     if cygrpc.CompletionQueue().poll(0).completion_type in (_DONE, _SHUTDOWN):
@@ -113,7 +116,8 @@ class CoreEngine:
 
     async def stop(self, grace_s: float) -> None:
         """Take no more requests, give those under way `grace_s` to end."""
-        if self._thread is None:
+        thread, self._thread = self._thread, None
+        if thread is None:
             return
         self._stopping = True
         self._server.shutdown(self._queue, self._on_stopped)
@@ -125,7 +129,7 @@ class CoreEngine:
             await self._stopped.wait()
         self._queue.shutdown()
         await self._thread_ended.wait()
-        self._thread.join()
+        thread.join()
 
     def batch(
         self, call: Any, operations: tuple[Any, ...], done: Callable[[Any], object] | None
@@ -189,33 +193,53 @@ class CoreEngine:
             return
         endpoint = self._endpoints.get(event.call_details.method, no_such_method)
         if isinstance(endpoint, StreamEndpoint):
-            task = self.loop.create_task(_Stream(self, event.call).serve(endpoint))
+            task = self.loop.create_task(_Stream(self, event).serve(endpoint))
             self._streams.add(task)
             task.add_done_callback(self._streams.discard)
         else:
-            request = _Request(self, event.call, endpoint)
-            self.batch(event.call, (_receive_message(_NO_FLAGS),), request.received)
+            request = _Request(self, event, endpoint)
+            self.batch(request.call, (_receive_message(_NO_FLAGS),), request.received)
 
 
-class _Request:
+class _Caller:
+    """Implements `rpc.endpoint.Caller`."""
+
+    __slots__ = ("_metadata", "call")
+
+    def __init__(self, event: Any) -> None:
+        self.call = event.call
+        self._metadata = event.invocation_metadata
+
+    def peer(self) -> str:
+        found: bytes = self.call.peer()
+        return found.decode()
+
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        return tuple((key, value) for key, value in self._metadata)
+
+    def identities(self) -> tuple[bytes, ...]:
+        return tuple(cygrpc.peer_identities(self.call) or ())
+
+
+class _Request(_Caller):
     """One unary call. A task of asyncio's does the same and costs more."""
 
-    __slots__ = ("_call", "_coroutine", "_endpoint", "_engine")
+    __slots__ = ("_coroutine", "_endpoint", "_engine")
 
     _coroutine: Coroutine[Any, Any, Answer]
 
-    def __init__(self, engine: CoreEngine, call: Any, endpoint: UnaryEndpoint) -> None:
+    def __init__(self, engine: CoreEngine, event: Any, endpoint: UnaryEndpoint) -> None:
+        super().__init__(event)
         self._engine = engine
-        self._call = call
         self._endpoint = endpoint
 
     def received(self, event: Any) -> None:
         body = event.batch_operations[0].message()
         if body is None:
             # Its caller has left, or is waiting for an answer to nothing.
-            self._engine.finish(self._call, _NO_MESSAGE)
+            self._engine.finish(self.call, _NO_MESSAGE)
             return
-        self._coroutine = self._endpoint(body)
+        self._coroutine = self._endpoint(body, self)
         self._step()
 
     def _step(self, _awaited: object = None) -> None:
@@ -223,7 +247,7 @@ class _Request:
         try:
             future = self._coroutine.send(None)
         except StopIteration as end:
-            self._engine.finish(self._call, end.value)
+            self._engine.finish(self.call, end.value)
             return
         # What a task would do: say that the future was found, and come back when it is done.
         future._asyncio_future_blocking = False
@@ -233,9 +257,10 @@ class _Request:
 class _Stream:
     """Implements `rpc.stream.Stream`."""
 
-    def __init__(self, engine: CoreEngine, call: Any) -> None:
+    def __init__(self, engine: CoreEngine, event: Any) -> None:
+        self.caller = _Caller(event)
         self._engine = engine
-        self._call = call
+        self._call = event.call
         self._left = asyncio.Event()
         # Sent with the first message, or with the status.
         self._first: tuple[Any, ...] = (_send_metadata((), _NO_FLAGS),)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 import grpc
 
 from creditgate_server.core.faults import Fault, Reason
-from creditgate_server.rpc.endpoint import EXECUTE_BYTES_MAX, Answer, answer
+from creditgate_server.rpc.endpoint import EXECUTE_BYTES_MAX, Answer, Caller, answer
 from creditgate_server.rpc.stream import StreamEndpoint
 
 METADATA_BYTES_MAX = 8 * 1024
@@ -23,7 +23,7 @@ OPTIONS = (
     ("grpc.http2.max_ping_strikes", 3),
 )
 
-UnaryEndpoint = Callable[[bytes], Coroutine[Any, Any, Answer]]
+UnaryEndpoint = Callable[[bytes, Caller], Coroutine[Any, Any, Answer]]
 """Answers one request. It never raises, and awaits futures only: it is no task of asyncio's."""
 
 Name = Literal["auto", "core", "aio"]
@@ -57,6 +57,6 @@ class Engine(Protocol):
         ...
 
 
-async def no_such_method(_body: bytes) -> Answer:
+async def no_such_method(_body: bytes, _caller: Caller) -> Answer:
     """The endpoint of every path that has none."""
     return answer(Fault(Reason.NO_SUCH_METHOD, "this server has no such method"))

@@ -17,7 +17,7 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped] # not ma
 
 from creditgate_server.core.faults import Fault, Reason
 from creditgate_server.engines.engine import Endpoints
-from creditgate_server.rpc.endpoint import Answer, answer
+from creditgate_server.rpc.endpoint import Answer, Caller, answer
 from creditgate_server.rpc.stream import Stream, StreamEndpoint
 
 _CONTRACT = DESCRIPTOR.services_by_name["Health"]
@@ -52,7 +52,7 @@ class Health:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _check(self, body: bytes) -> Answer:
+    async def _check(self, body: bytes, _caller: Caller) -> Answer:
         try:
             name = _name(body)
         except Fault as fault:

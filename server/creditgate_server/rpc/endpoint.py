@@ -3,10 +3,11 @@
 Engines know nothing of messages, services or faults; services know nothing of engines.
 """
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -20,6 +21,7 @@ from creditgate_server.rpc.admission import Admission
 REQUEST_BYTES_MAX = 64 * 1024
 EXECUTE_BYTES_MAX = 1024 * 1024
 
+_log = logging.getLogger(__name__)
 _camel_humps = re.compile(r"(?<!^)(?=[A-Z])").sub
 
 
@@ -31,6 +33,22 @@ class Answer:
     code: StatusCode = StatusCode.OK
     details: str = ""
     trailing_metadata: tuple[tuple[str, str | bytes], ...] = ()
+
+
+class Caller(Protocol):
+    """Who asks, as far as the engine knows."""
+
+    def peer(self) -> str:
+        """Where the call comes from, such as `ipv4:127.0.0.1:50000`; for people."""
+        ...
+
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """What was sent along with the call, keys in small letters."""
+        ...
+
+    def identities(self) -> tuple[bytes, ...]:
+        """The names in the caller's certificate, if the server asked for one; else none."""
+        ...
 
 
 class Endpoint:
@@ -49,7 +67,7 @@ class Endpoint:
         self._admission = admission
         self._bytes_max = EXECUTE_BYTES_MAX if method.name == "Execute" else REQUEST_BYTES_MAX
 
-    async def __call__(self, body: bytes) -> Answer:
+    async def __call__(self, body: bytes, caller: Caller) -> Answer:
         """Answer one request."""
         try:
             self._admission.enter(self.name)
@@ -59,6 +77,7 @@ class Endpoint:
             response = await self._handler(self._read(body))
             return Answer(response.SerializeToString())
         except Fault as fault:
+            _log.debug("%s from %s: %s", self.path, caller.peer(), fault.reason)
             return answer(fault)
         except Exception:  # noqa: BLE001 - the last door: nothing of it may reach the caller
             return answer(defect(f"a defect in {self.path}"))

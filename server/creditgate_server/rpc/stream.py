@@ -9,7 +9,7 @@ from typing import Protocol
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from creditgate_server.core.faults import Fault, defect
-from creditgate_server.rpc.endpoint import Answer, answer
+from creditgate_server.rpc.endpoint import Answer, Caller, answer
 
 
 class StreamClosed(Exception):
@@ -22,6 +22,11 @@ class Stream(Protocol):
     At most one task reads and at most one writes at a time. A caller that leaves, by a cancel, its
     deadline or a lost connection, cancels nobody here: its stream ends, and what was begun goes on.
     """
+
+    @property
+    def caller(self) -> Caller:
+        """Who is at the other end."""
+        ...
 
     async def read(self) -> bytes | None:
         """The next message; None when the caller has ended its side or left.
