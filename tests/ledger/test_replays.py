@@ -264,13 +264,12 @@ def mutations() -> Iterator[tuple[str, bool, int, str, Any]]:
             for field in content_fields(command):
                 yield f"{type(command).__name__}.{field}-{name}", name == "full", place, field, None
             if isinstance(command, c.Authorize | c.Charge):
-                for spec in dataclasses.fields(c.Job):
-                    value = getattr(command.job, spec.name)
-                    change: dict[str, Any] = {spec.name: other_than(value, spec.name)}
-                    if spec.name == "settings":
-                        change = {"settings": (("a", "b"),)}
-                    job = dataclasses.replace(command.job, **change)
-                    label = f"{type(command).__name__}.job.{spec.name}-{name}"
+                for part, value in command.job._asdict().items():
+                    changed: Any = other_than(value, part)
+                    if part == "settings":
+                        changed = (("a", "b"),)
+                    job = command.job._replace(**{part: changed})
+                    label = f"{type(command).__name__}.job.{part}-{name}"
                     yield label, name == "full", place, "job", job
 
 

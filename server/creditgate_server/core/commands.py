@@ -8,8 +8,8 @@ after a change of catalog is still the same request.
 import enum
 import hashlib
 from dataclasses import dataclass, field, fields
-from functools import cached_property
-from typing import Generic, TypeVar
+from functools import cache, cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from creditgate_server.core import results
 from creditgate_server.core.plans import Plans
@@ -55,8 +55,7 @@ class ReturnPolicy(enum.Enum):
     RESTORE_CAPPED = "restore_capped"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(NamedTuple):
     """What is to be run. `settings` is sorted by name, so that equal jobs are equal."""
 
     action: str
@@ -65,9 +64,9 @@ class Job:
     settings: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What the catalog says of one job; pinned to its hold."""
+    """What the catalog says of one job; pinned to its hold. What is made of them is looked up."""
 
     price: Price
     amount: int
@@ -80,6 +79,13 @@ class Terms:
     gate: str = "*"
     """Which plans allow the job, and how many holds each lets be open: ",free/1,pro/0," (0 is any
     number). "*" is any plan."""
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, spec.name) for spec in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +114,21 @@ class Command(Generic[ReplyT]):
 
         Fields at their default leave no trace, so that a field added later changes no fingerprint.
         """
-        content = "\0".join(
-            f"{spec.name}={getattr(self, spec.name)!r}"
-            for spec in fields(self)
-            if spec.metadata.get("content", True) and getattr(self, spec.name) != spec.default
-        )
-        digest = hashlib.blake2b(f"{type(self).__name__}\0{content}".encode(), digest_size=8)
-        return digest.hexdigest()
+        kind: type[Any] = type(self)
+        parts = [kind.__name__]
+        for name, default in _content(kind):
+            value = getattr(self, name)
+            if value != default:
+                parts.append(f"{name}={value!r}")
+        return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+
+
+@cache
+def _content(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    """The fields that are a request's content, with their defaults."""
+    return tuple(
+        (spec.name, spec.default) for spec in fields(kind) if spec.metadata.get("content", True)
+    )
 
 
 def _catalogs() -> dict[str, bool]:

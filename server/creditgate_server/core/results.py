@@ -1,10 +1,13 @@
-"""What a ledger answers. Amounts are units, times milliseconds since 1970 in UTC."""
+"""What a ledger answers. Amounts are units, times milliseconds since 1970 in UTC.
+
+Named tuples, since every answer makes several: a frozen dataclass of 17 fields takes 3 µs to make,
+a tuple takes 0.4 (by place) or 1.2 (by name).
+"""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from creditgate_server.core.commands import Job, Kind
@@ -64,8 +67,7 @@ class Figure(enum.Enum):
     VOIDED = "v"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
+class Totals(NamedTuple):
     """What an account has over all buckets, and the number of its last change."""
 
     seq: int
@@ -75,8 +77,7 @@ class Totals:
     as_of_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
+class Bucket(NamedTuple):
     """granted = available + held + spent + expired + voided, at every moment."""
 
     bucket_id: str
@@ -94,7 +95,6 @@ class Bucket:
     frozen: bool
     actions: tuple[str, ...]
     models: tuple[str, ...]
-
     recurring: bool = False
     """A plan fills it anew each period."""
 
@@ -107,8 +107,7 @@ class Bucket:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class Slice(NamedTuple):
     """The part of a hold from one bucket in one period; held = amount - charged - returned."""
 
     bucket_id: str
@@ -125,8 +124,7 @@ class Slice:
         return self.amount - self.charged - self.returned
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(NamedTuple):
     """Credits set aside for one job. `charged` includes `overdrawn`; refunds are not subtracted."""
 
     account_id: str
@@ -148,8 +146,7 @@ class Hold:
     slices: tuple[Slice, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authorized:
+class Authorized(NamedTuple):
     """Answers Authorize and Charge. `hold` is set when approved, the rest when denied.
 
     `missing` is what lacked of credits, or of a member's share.
@@ -165,8 +162,7 @@ class Authorized:
     schedule: Schedule | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extended:
+class Extended(NamedTuple):
     """Answers Extend; denied only for a raise, and then the hold is as it was."""
 
     decision: Decision
@@ -177,8 +173,7 @@ class Extended:
     schedule: Schedule | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(NamedTuple):
     """Answers Settle: what this settle charged, could not charge, and returned."""
 
     charged: int
@@ -190,8 +185,7 @@ class Settled:
     totals: Totals
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refunded:
+class Refunded(NamedTuple):
     """Answers Refund: what this refund gave back."""
 
     refunded: int
@@ -200,23 +194,20 @@ class Refunded:
     totals: Totals
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expired:
+class Expired(NamedTuple):
     """Answers Expire: what went back, None when the hold was not due or had ended."""
 
     returned: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldPage:
+class HoldPage(NamedTuple):
     """Some open holds; `cursor` is "" when there are no more."""
 
     holds: tuple[Hold, ...]
     cursor: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Balance:
+class Balance(NamedTuple):
     """Every bucket, in burn-down order, those with nothing available after the others."""
 
     totals: Totals
@@ -229,8 +220,7 @@ class Balance:
     schedule: Schedule | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class Account(NamedTuple):
     """An account's settings and totals. `schedule` is None as long as it never had a plan."""
 
     account_id: str
@@ -242,8 +232,7 @@ class Account:
     denied: Denial | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Denial:
+class Denial(NamedTuple):
     """The last denial of an account; `seq` is the number of the last change before it."""
 
     seq: int
@@ -264,30 +253,26 @@ class Effect(enum.Enum):
     SUPERSEDED = "superseded"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rescheduled:
+class Rescheduled(NamedTuple):
     """Answers Reschedule."""
 
     effect: Effect
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberLimited:
+class MemberLimited(NamedTuple):
     """Answers SetMemberLimit: what the member has drawn in this period."""
 
     used: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountPut:
+class AccountPut(NamedTuple):
     """Answers PutAccount."""
 
     account: Account
     created: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Granted:
+class Granted(NamedTuple):
     """Answers Grant: the bucket as it stands now; None when the plan may not buy."""
 
     decision: Decision
@@ -298,16 +283,14 @@ class Granted:
     schedule: Schedule | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Voided:
+class Voided(NamedTuple):
     """Answers VoidBucket: the bucket as it stands now."""
 
     bucket: Bucket
     totals: Totals
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class Move(NamedTuple):
     """Credits that went from one figure of a bucket to another."""
 
     bucket_id: str
@@ -318,8 +301,7 @@ class Move:
     amount: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """One change of one account; `available`, `held` and `debt` are the totals after it.
 
     `bucket_id` and `period` are set for changes of a bucket alone, `hold_id` and the names of the
@@ -343,8 +325,7 @@ class LedgerEntry:
     debt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerPage:
+class LedgerPage(NamedTuple):
     """Some entries, the latest first; `cursor` is "" when there are no earlier ones."""
 
     entries: tuple[LedgerEntry, ...]
