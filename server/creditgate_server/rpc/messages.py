@@ -1,7 +1,7 @@
 """Results of the core as messages of the contract.
 
-What is part of many answers is written field by field into its place in the answer: a message that is
-made by itself, from keywords, takes three times as long, and is copied once more.
+What is part of many answers is written field by field into its place in the answer: a message made
+by itself, from keywords, takes three times as long, and is then copied.
 """
 
 from collections.abc import Iterable, Mapping
