@@ -141,13 +141,15 @@ class Credits:
         if quoted_amount is not None and not quoted:
             raise invalid("quoted_version", "is missing: a quoted_amount needs one")
         # Whether the quote binds or not, so that a retry after its time is the same request.
-        bounds = (checks.optional_amount(request, "max_amount"), quoted_amount)
+        max_amount = checks.optional_amount(request, "max_amount")
+        if quoted_amount is not None and (max_amount is None or quoted_amount < max_amount):
+            max_amount = quoted_amount
         command = c.Authorize(
             account_id=checks.identifier(request.account_id, "account_id"),
             hold_id=checks.identifier(request.hold_id, "hold_id"),
             job=job,
             ttl_ms=checks.optional_duration_ms(request, "ttl"),
-            max_amount=min((bound for bound in bounds if bound is not None), default=None),
+            max_amount=max_amount,
             member_id=checks.optional_identifier(request.member_id, "member_id"),
             terms=_quoted_terms(catalog, self._catalogs.quoted(quoted), job),
             rules=catalog.rules,

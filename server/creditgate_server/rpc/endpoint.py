@@ -5,8 +5,7 @@ Engines know nothing of messages, services or faults; services know nothing of e
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -23,8 +22,7 @@ EXECUTE_BYTES_MAX = 1024 * 1024
 _camel_humps = re.compile(r"(?<!^)(?=[A-Z])").sub
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes back: a message, or a status with its trailing metadata."""
 
     body: bytes = b""
