@@ -5,7 +5,6 @@ of it at this moment (`Terms`, `Rules`). Its `fingerprint` covers the content al
 after a change of catalog is still the same request.
 """
 
-import enum
 import hashlib
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
@@ -15,11 +14,12 @@ from creditgate_server.core import results
 from creditgate_server.core.plans import Plans
 from creditgate_server.core.prices import Price
 from creditgate_server.core.schedule import Event
+from creditgate_server.core.words import Word
 
 ReplyT = TypeVar("ReplyT")
 
 
-class Kind(enum.Enum):
+class Kind(Word):
     """What sort of credits a bucket holds. The values are the letters in the store's records."""
 
     FREE = "F"
@@ -31,7 +31,7 @@ class Kind(enum.Enum):
     COMPENSATION = "C"
 
 
-class Overage(enum.Enum):
+class Overage(Word):
     """What a settle above the hold does (R61 promises the exact price, hence CAP by default)."""
 
     CAP = "cap"
@@ -40,14 +40,14 @@ class Overage(enum.Enum):
     REJECT = "reject"
 
 
-class LateSettle(enum.Enum):
+class LateSettle(Word):
     """What a settle after the deadline does."""
 
     RECHARGE = "recharge"
     REJECT = "reject"
 
 
-class ReturnPolicy(enum.Enum):
+class ReturnPolicy(Word):
     """What becomes of credits that come back to a bucket that has ended."""
 
     COMPENSATE = "compensate"

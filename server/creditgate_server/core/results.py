@@ -6,8 +6,9 @@ a tuple takes 0.4 (by place) or 1.2 (by name).
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING, NamedTuple
+
+from creditgate_server.core.words import Word
 
 if TYPE_CHECKING:
     from creditgate_server.core.commands import Job, Kind
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from creditgate_server.core.schedule import Schedule
 
 
-class Decision(enum.Enum):
+class Decision(Word):
     """Whether a job may run, and why not; the denials in order of precedence."""
 
     APPROVED = "approved"
@@ -28,7 +29,7 @@ class Decision(enum.Enum):
     INSUFFICIENT_CREDITS = "insufficient_credits"
 
 
-class HoldState(enum.Enum):
+class HoldState(Word):
     """Where a hold stands. The values are the letters in the store's records."""
 
     OPEN = "O"
@@ -37,7 +38,7 @@ class HoldState(enum.Enum):
     EXPIRED = "E"
 
 
-class Verb(enum.Enum):
+class Verb(Word):
     """What a ledger entry records."""
 
     GRANT = "grant"
@@ -56,7 +57,7 @@ class Verb(enum.Enum):
     THAW_BUCKET = "thaw_bucket"
 
 
-class Figure(enum.Enum):
+class Figure(Word):
     """The figures of a bucket, between which credits move. The values stand in ledger entries."""
 
     GRANTED = "g"
@@ -245,7 +246,7 @@ class Denial(NamedTuple):
     missing: int
 
 
-class Effect(enum.Enum):
+class Effect(Word):
     """What became of an event of the subscription."""
 
     APPLIED = "applied"

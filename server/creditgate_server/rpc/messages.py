@@ -59,11 +59,8 @@ def _optional_instant(ms: int | None) -> Timestamp | None:
 def write_totals(into: resources_pb2.Totals, account_id: str, found: results.Totals) -> None:
     """What an account has in total."""
     into.account_id = account_id
-    into.seq = found.seq
-    into.available = found.available
-    into.held = found.held
-    into.debt = found.debt
-    write_instant(into.as_of, found.as_of_ms)
+    into.seq, into.available, into.held, into.debt, as_of_ms = found
+    write_instant(into.as_of, as_of_ms)
 
 
 def write_price(into: resources_pb2.Price, found: Price) -> None:
@@ -77,42 +74,49 @@ def write_price(into: resources_pb2.Price, found: Price) -> None:
 
 
 def _write_job(into: resources_pb2.Job, found: Job) -> None:
-    into.action = found.action
-    into.model = found.model
-    into.quantity = found.quantity
-    if found.settings:
-        into.settings.update(found.settings)
+    into.action, into.model, into.quantity, settings = found
+    if settings:
+        into.settings.update(settings)
 
 
 def write_hold(into: resources_pb2.Hold, found: results.Hold) -> None:
     """A hold with its slices."""
-    into.account_id = found.account_id
-    into.hold_id = found.hold_id
-    into.member_id = found.member_id
-    _write_job(into.job, found.job)
-    into.state = _STATES[found.state]
-    into.amount = found.amount
+    (
+        into.account_id,
+        into.hold_id,
+        into.member_id,
+        job,
+        state,
+        into.amount,
+        into.held,
+        into.charged,
+        into.refunded,
+        into.overdrawn,
+        authorized_ms,
+        deadline_ms,
+        ended_ms,
+        into.settled_late,
+        price,
+        into.catalog_version,
+        slices,
+    ) = found
+    _write_job(into.job, job)
+    into.state = _STATES[state]
+    write_instant(into.authorized_at, authorized_ms)
+    write_instant(into.deadline, deadline_ms)
+    if ended_ms is not None:
+        write_instant(into.ended_at, ended_ms)
+    write_price(into.price, price)
+    for part in slices:
+        _write_slice(into.slices.add(), part)
+
+
+def _write_slice(into: resources_pb2.Slice, found: results.Slice) -> None:
+    into.bucket_id, into.period, kind, into.amount, into.charged, into.returned, into.refunded = (
+        found
+    )
+    into.kind = KINDS[kind]
     into.held = found.held
-    into.charged = found.charged
-    into.refunded = found.refunded
-    into.overdrawn = found.overdrawn
-    write_instant(into.authorized_at, found.authorized_ms)
-    write_instant(into.deadline, found.deadline_ms)
-    if found.ended_ms is not None:
-        write_instant(into.ended_at, found.ended_ms)
-    into.settled_late = found.settled_late
-    write_price(into.price, found.price)
-    into.catalog_version = found.catalog_version
-    for part in found.slices:
-        slice_ = into.slices.add()
-        slice_.bucket_id = part.bucket_id
-        slice_.kind = KINDS[part.kind]
-        slice_.period = part.period
-        slice_.amount = part.amount
-        slice_.held = part.held
-        slice_.charged = part.charged
-        slice_.returned = part.returned
-        slice_.refunded = part.refunded
 
 
 def write_bucket(
