@@ -303,6 +303,16 @@ async def test_an_id_used_again_with_other_content_is_refused_and_changes_nothin
     assert (again.replayed, first[0].replayed) == (True, False)
 
 
+def test_a_fingerprint_outlives_releases() -> None:
+    """Ids that are remembered were fingerprinted by an earlier release: these never change."""
+    commands = (*bare(Ask("?")), *full(Ask("?")))
+    assert [command.fingerprint for command in commands] == [
+        *("a2b55e8c519c6955", "80d8394d652c0df5", "f624fbef5309bdfb", "96ee28816daa878b"),
+        *("c4fb6a8b7a161b48", "d0445c5b0be88533", "d50570e9bb43f2ca", "879478b70ef84d81"),
+        *("96a22c859a1c1def", "bd77360bd73cb56e"),
+    ]
+
+
 def test_every_command_that_an_id_names_is_mutated() -> None:
     named = {type(command) for command in full(Ask("?"))}
     all_commands = set(c.Command.__subclasses__())

@@ -29,7 +29,8 @@ LIMITS_MAX = 32
 _INSTANT_S_MAX = 253_402_300_799
 CALENDAR_S_MAX = 221_845_392_000
 """The year 9000: the calendar works with dates after it, and has none after 9999."""
-_JOB_BYTES_REMEMBERED = 1024
+JOB_BYTES_KNOWN = 1024
+"""Jobs of more bytes are looked at each time, so that few of them cannot fill the memory."""
 _NANOS = 1_000_000_000
 _CURSOR_MAX = 2**64 - 1
 
@@ -111,13 +112,14 @@ def settings(values: Mapping[str, str], field: str) -> tuple[tuple[str, str], ..
 def job(message: resources_pb2.Job, path: str) -> Job:
     """What is to be run. Jobs are alike: what was found right lately is not looked at again."""
     encoded = message.SerializeToString()
-    if len(encoded) > _JOB_BYTES_REMEMBERED:
-        return _job.__wrapped__(encoded, path)
-    return _job(encoded, path)
+    if len(encoded) > JOB_BYTES_KNOWN:
+        return known_job.__wrapped__(encoded, path)
+    return known_job(encoded, path)
 
 
 @lru_cache(1024)
-def _job(encoded: bytes, path: str) -> Job:
+def known_job(encoded: bytes, path: str) -> Job:
+    """A job from its bytes; one that is found wrong is not remembered."""
     message = resources_pb2.Job.FromString(encoded)
     quantity = optional_quantity(message, "quantity", f"{path}.quantity", 1)
     return Job(

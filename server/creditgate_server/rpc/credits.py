@@ -372,6 +372,4 @@ def write_result(into: pb.Result, name: str, step: Step | Fault, found: Any) -> 
         into.fault.CopyFrom(faults.message(found))
         return
     assert isinstance(step, Step)
-    response = getattr(into, name)
-    response.SetInParent()
-    step.write(found, response)
+    step.write(found, getattr(into, name))
