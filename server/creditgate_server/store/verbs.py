@@ -6,6 +6,7 @@ list.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from creditgate_server.core import commands as c
@@ -301,7 +302,9 @@ def _read_place(command: c.Authorize | c.Charge, reply: Sequence[Any]) -> r.Auth
     )
 
 
+@lru_cache(1024)
 def _schedule(text: str) -> Schedule | None:
+    # Remembered by its text: whoever was denied, or looks at a balance, often asks again.
     return schedule.load(text) if text else None
 
 
