@@ -737,7 +737,7 @@ class Model:
             amount=amount,
             missing=missing,
         )
-        if account.denied is None or replace(account.denied, seq=denial.seq) != denial:
+        if account.denied is None or account.denied._replace(seq=denial.seq) != denial:
             account.denied = denial
         return r.Authorized(
             decision=decision,

@@ -186,7 +186,7 @@ class Snapshot:
 
     def without_denial(self) -> "Snapshot":
         """The same but for the note of the last denial."""
-        account = dataclasses.replace(self.account, denied=None)
+        account = self.account._replace(denied=None)
         return dataclasses.replace(self, account=account)
 
 
@@ -268,7 +268,7 @@ def seen(reply: Any) -> Any:
     if isinstance(reply, r.Balance):
         full = [bucket for bucket in reply.buckets if bucket.available and not bucket.frozen]
         rest = sorted(reply.buckets[len(full) :], key=row_of)
-        return dataclasses.replace(reply, buckets=(*full, *rest))
+        return reply._replace(buckets=(*full, *rest))
     return reply
 
 

@@ -65,7 +65,7 @@ def other_than(value: Any, name: str) -> Any:
     if isinstance(value, s.Subscribe | s.ChangePlan | s.Cancel | s.SetAddOns):
         return dataclasses.replace(value, occurred_ms=(value.occurred_ms or 0) + 1)
     if isinstance(value, c.Job):
-        return dataclasses.replace(value, quantity=value.quantity + 1)
+        return value._replace(quantity=value.quantity + 1)
     if isinstance(value, tuple):
         return (*value, "other.one")
     if isinstance(value, str):

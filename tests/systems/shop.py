@@ -239,11 +239,12 @@ class Customer:
     async def audit(self) -> audits.Audit:
         """What `creditgate audit` finds."""
         balance = await self.balance()
+        shown = GetBalanceResponse()
+        messages.write_totals(shown.totals, self.account_id, balance.totals)
+        for bucket in balance.buckets:
+            messages.write_bucket(shown.buckets.add(), bucket)
         return audits.audit(
-            GetBalanceResponse(
-                totals=messages.totals(self.account_id, balance.totals),
-                buckets=map(messages.bucket, balance.buckets),
-            ),
+            shown,
             (messages.entry(self.account_id, entry) for entry in reversed(await self.entries())),
         )
 

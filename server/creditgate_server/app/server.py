@@ -179,7 +179,7 @@ def _endpoints(
     ]
     if movable is not None:
         services.append((_service(test_clock_pb2, "TestClock"), clock.TestClock(movable)))
-    streams = {"Session": Sessions(for_workers.results, admission)}
+    streams = {"Session": Sessions(for_workers.run_all, admission)}
     return {
         **unary_endpoints(services, admission),
         **stream_endpoints((contract for contract, _ in services), streams),

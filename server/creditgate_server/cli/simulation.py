@@ -163,10 +163,10 @@ class _Teller:
         ]
         found.sort(key=lambda happening: happening.at_ms)
         balance = await self._run(c.GetBalance)
-        shown = GetBalanceResponse(
-            totals=messages.totals(account_id, balance.totals),
-            buckets=map(messages.bucket, balance.buckets),
-        )
+        shown = GetBalanceResponse()
+        messages.write_totals(shown.totals, account_id, balance.totals)
+        for row in balance.buckets:
+            messages.write_bucket(shown.buckets.add(), row)
         return Lived(happenings=tuple(found), audit=audits.audit(shown, entries))
 
     async def _begin(self) -> None:

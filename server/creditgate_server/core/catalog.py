@@ -5,11 +5,11 @@ All amounts are units, 0 to `AMOUNT_MAX`; 1 credit is 10^decimals of them.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from creditgate_server.core import faults
@@ -22,6 +22,8 @@ ANY_PLAN = "*"
 """The gate of a job that every plan allows, in any number (`commands.Terms.gate`)."""
 
 _MONTHS = {Every.MONTH: 1, Every.QUARTER: 3, Every.YEAR: 12}
+_JOBS_REMEMBERED = 1024
+"""Of how many jobs the terms are not worked out anew."""
 _ANOTHER = "*"
 """Stands for every model that the catalog does not name; it is no name itself."""
 
@@ -188,6 +190,11 @@ class Catalog:
         return frozenset({"", *(model for action in self.actions for model in action.tariffs)})
 
     @cached_property
+    def _terms(self) -> Callable[[Job], Terms | None]:
+        """Terms of the latest jobs, since jobs are alike and a catalog never changes."""
+        return lru_cache(_JOBS_REMEMBERED)(self._terms_of)
+
+    @cached_property
     def _gates(self) -> dict[tuple[str, str], str]:
         """By action and model, filled as they are asked for."""
         return {}
@@ -200,6 +207,9 @@ class Catalog:
 
         Raises the fault INVALID_FIELD `job.quantity` where the amount would pass `AMOUNT_MAX`.
         """
+        return self._terms(job)
+
+    def _terms_of(self, job: Job) -> Terms | None:
         action = self._by_name.get(job.action)
         if action is None:
             return None

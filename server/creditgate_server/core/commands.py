@@ -3,23 +3,25 @@
 A command carries everything it is judged by: the request's own content, and what the catalog says
 of it at this moment (`Terms`, `Rules`). Its `fingerprint` covers the content alone, so that a retry
 after a change of catalog is still the same request.
+
+Nothing changes a command once it is made. That it is not frozen saves half of the time to make it.
 """
 
-import enum
 import hashlib
 from dataclasses import dataclass, field, fields
-from functools import cached_property
-from typing import Generic, TypeVar
+from functools import cache, cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from creditgate_server.core import results
 from creditgate_server.core.plans import Plans
 from creditgate_server.core.prices import Price
 from creditgate_server.core.schedule import Event
+from creditgate_server.core.words import Word
 
 ReplyT = TypeVar("ReplyT")
 
 
-class Kind(enum.Enum):
+class Kind(Word):
     """What sort of credits a bucket holds. The values are the letters in the store's records."""
 
     FREE = "F"
@@ -31,7 +33,7 @@ class Kind(enum.Enum):
     COMPENSATION = "C"
 
 
-class Overage(enum.Enum):
+class Overage(Word):
     """What a settle above the hold does (R61 promises the exact price, hence CAP by default)."""
 
     CAP = "cap"
@@ -40,14 +42,14 @@ class Overage(enum.Enum):
     REJECT = "reject"
 
 
-class LateSettle(enum.Enum):
+class LateSettle(Word):
     """What a settle after the deadline does."""
 
     RECHARGE = "recharge"
     REJECT = "reject"
 
 
-class ReturnPolicy(enum.Enum):
+class ReturnPolicy(Word):
     """What becomes of credits that come back to a bucket that has ended."""
 
     COMPENSATE = "compensate"
@@ -55,8 +57,7 @@ class ReturnPolicy(enum.Enum):
     RESTORE_CAPPED = "restore_capped"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(NamedTuple):
     """What is to be run. `settings` is sorted by name, so that equal jobs are equal."""
 
     action: str
@@ -65,7 +66,7 @@ class Job:
     settings: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
     """What the catalog says of one job; pinned to its hold."""
 
@@ -80,6 +81,15 @@ class Terms:
     gate: str = "*"
     """Which plans allow the job, and how many holds each lets be open: ",free/1,pro/0," (0 is any
     number). "*" is any plan."""
+
+    def __hash__(self) -> int:
+        # Kept: a catalog gives the same terms again and again, and what is made of them is looked
+        # up by them.
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, spec.name) for spec in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,25 +106,32 @@ class Rules:
     plans: Plans = field(default_factory=Plans, repr=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Command(Generic[ReplyT]):
     """One request to the ledger about one account; `ReplyT` is what comes back."""
 
     account_id: str
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """16 characters that differ when the request's content does.
 
         Fields at their default leave no trace, so that a field added later changes no fingerprint.
         """
-        content = "\0".join(
-            f"{spec.name}={getattr(self, spec.name)!r}"
-            for spec in fields(self)
-            if spec.metadata.get("content", True) and getattr(self, spec.name) != spec.default
-        )
-        digest = hashlib.blake2b(f"{type(self).__name__}\0{content}".encode(), digest_size=8)
-        return digest.hexdigest()
+        parts = [type(self).__name__]
+        for name, default in _content(type(self)):  # type: ignore[arg-type] # a class has a hash
+            value = getattr(self, name)
+            if value != default:
+                parts.append(f"{name}={value!r}")
+        return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+
+
+@cache
+def _content(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    """The fields that are a request's content, with their defaults."""
+    return tuple(
+        (spec.name, spec.default) for spec in fields(kind) if spec.metadata.get("content", True)
+    )
 
 
 def _catalogs() -> dict[str, bool]:
@@ -122,7 +139,7 @@ def _catalogs() -> dict[str, bool]:
     return {"content": False}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Authorize(Command[results.Authorized]):
     """Set the price of a job aside. `terms` is None when the catalog has no price for it."""
 
@@ -135,7 +152,7 @@ class Authorize(Command[results.Authorized]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Charge(Command[results.Authorized]):
     """Authorize and settle in one step."""
 
@@ -147,7 +164,7 @@ class Charge(Command[results.Authorized]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Extend(Command[results.Extended]):
     """Move the deadline to `ttl_ms` from now (None: as long as by Authorize), and raise the total.
 
@@ -161,7 +178,7 @@ class Extend(Command[results.Extended]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Settle(Command[results.Settled]):
     """Take what was delivered: `amount`, or `quantity` at the pinned price, or all that is held."""
 
@@ -173,7 +190,7 @@ class Settle(Command[results.Settled]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Refund(Command[results.Refunded]):
     """Give back what an open hold has set aside, or `amount` (None: all) of what was charged."""
 
@@ -184,7 +201,7 @@ class Refund(Command[results.Refunded]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Expire(Command[results.Expired]):
     """Return a hold whose deadline has passed; nothing if it has not, or if the hold has ended."""
 
@@ -192,14 +209,14 @@ class Expire(Command[results.Expired]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GetHold(Command[results.Hold]):
     """Show one hold."""
 
     hold_id: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ListHolds(Command[results.HoldPage]):
     """Show open holds, about `limit` of them, from `cursor` on ("" is the start)."""
 
@@ -207,7 +224,7 @@ class ListHolds(Command[results.HoldPage]):
     cursor: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GetBalance(Command[results.Balance]):
     """Show every bucket; count as payable those that may pay `action` and `model` ("" is any)."""
 
@@ -216,7 +233,7 @@ class GetBalance(Command[results.Balance]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class PutAccount(Command[results.AccountPut]):
     """Create an account or change its settings; an empty `zone` changes none."""
 
@@ -224,14 +241,14 @@ class PutAccount(Command[results.AccountPut]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GetAccount(Command[results.Account]):
     """Show an account."""
 
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Reschedule(Command[results.Rescheduled]):
     """Apply an event of the subscription; `reference` names it."""
 
@@ -240,7 +257,7 @@ class Reschedule(Command[results.Rescheduled]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SetFrozen(Command[results.Totals]):
     """Deny new holds of an account, or allow them again."""
 
@@ -248,7 +265,7 @@ class SetFrozen(Command[results.Totals]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SetMemberLimit(Command[results.MemberLimited]):
     """Limit what a member ("" is each without a limit of its own) may draw; None is no limit."""
 
@@ -257,7 +274,7 @@ class SetMemberLimit(Command[results.MemberLimited]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Grant(Command[results.Granted]):
     """Put `amount` on the account as bucket `source_ref`; `ends_ms` None is never."""
 
@@ -272,7 +289,7 @@ class Grant(Command[results.Granted]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class VoidBucket(Command[results.Voided]):
     """Take back what is available in a bucket."""
 
@@ -280,7 +297,7 @@ class VoidBucket(Command[results.Voided]):
     rules: Rules = field(metadata=_catalogs())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ListLedger(Command[results.LedgerPage]):
     """Show `limit` entries of an account, the latest first, from `cursor` on ("" is the latest)."""
 

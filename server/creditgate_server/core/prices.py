@@ -1,13 +1,14 @@
 """The price pinned to a hold: a straight line over the quantity, in whole units (R28, R60, R71)."""
 
-import enum
 from dataclasses import dataclass
+
+from creditgate_server.core.words import Word
 
 AMOUNT_MAX = 2**53 - 1
 """The largest amount: the last whole number that every language we meet keeps exact."""
 
 
-class Rounding(enum.Enum):
+class Rounding(Word):
     """What becomes of a fraction of a unit. The values are the letters in the store's records."""
 
     UP = "u"

@@ -5,6 +5,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from creditgate.v1 import accounts_pb2 as pb
+from creditgate.v1.resources_pb2 import DECISION_APPROVED
 from creditgate_server.core import commands as c
 from creditgate_server.core import results as r
 from creditgate_server.core import schedule
@@ -15,7 +16,7 @@ from creditgate_server.core.plans import Buyers
 from creditgate_server.rpc import checks, messages
 from creditgate_server.rpc.explanation import Case, explain
 from creditgate_server.rpc.in_force import Catalogs
-from creditgate_server.rpc.remedies import APPROVED, Denied
+from creditgate_server.rpc.remedies import Denied
 from creditgate_server.rpc.usage import Usage
 
 SEATS_MAX = UNITS_MAX = TIMES_MAX = 1_000_000
@@ -193,22 +194,23 @@ class Accounts:
                 f"the catalog sells no pack of {amount:,}; its packs: {packs}",
                 metadata={"pack_amount": str(amount)},
             )
-        denied = Denied(
-            catalog=catalog,
-            decision=found.decision,
-            job=None,
-            missing=0,
-            plan=found.plan,
-            schedule=found.schedule,
-            now_ms=found.totals.as_of_ms,
-        )
-        approved = found.bucket is not None
-        return pb.PurchaseTopUpResponse(
-            **(APPROVED if approved else denied.fields()),
-            bucket=None if found.bucket is None else messages.bucket(found.bucket),
-            replayed=found.replayed,
-            totals=messages.totals(command.account_id, found.totals),
-        )
+        response = pb.PurchaseTopUpResponse(replayed=found.replayed)
+        messages.write_totals(response.totals, command.account_id, found.totals)
+        if found.bucket is None:
+            denied = Denied(
+                catalog=catalog,
+                decision=found.decision,
+                job=None,
+                missing=0,
+                plan=found.plan,
+                schedule=found.schedule,
+                now_ms=found.totals.as_of_ms,
+            )
+            denied.write(response)
+        else:
+            response.decision = DECISION_APPROVED
+            messages.write_bucket(response.bucket, found.bucket)
+        return response
 
     async def grant_credits(self, request: pb.GrantCreditsRequest) -> Message:
         """Put credits on an account, as a bucket named by the `source_ref`."""
@@ -224,11 +226,10 @@ class Accounts:
         )
         found = await self._ledger.run(command)
         assert found.bucket is not None, "only a purchase is denied"
-        return pb.GrantCreditsResponse(
-            bucket=messages.bucket(found.bucket),
-            replayed=found.replayed,
-            totals=messages.totals(command.account_id, found.totals),
-        )
+        response = pb.GrantCreditsResponse(replayed=found.replayed)
+        messages.write_bucket(response.bucket, found.bucket)
+        messages.write_totals(response.totals, command.account_id, found.totals)
+        return response
 
     async def void_bucket(self, request: pb.VoidBucketRequest) -> Message:
         """Take back what is available in a bucket."""
@@ -240,10 +241,10 @@ class Accounts:
             rules=self._catalogs.current.rules,
         )
         found = await self._ledger.run(command)
-        return pb.VoidBucketResponse(
-            bucket=messages.bucket(found.bucket),
-            totals=messages.totals(command.account_id, found.totals),
-        )
+        response = pb.VoidBucketResponse()
+        messages.write_bucket(response.bucket, found.bucket)
+        messages.write_totals(response.totals, command.account_id, found.totals)
+        return response
 
     async def list_ledger(self, request: pb.ListLedgerRequest) -> Message:
         """List changes, the latest first."""

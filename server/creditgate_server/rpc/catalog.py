@@ -52,11 +52,10 @@ def _duration(ms: int) -> Duration:
 
 
 def _priced(found: PricedAction) -> pb.PricedAction:
-    return pb.PricedAction(
+    message = pb.PricedAction(
         action=found.action,
         title=found.title,
         model=found.model,
-        price=messages.price(found.price),
         settings=[
             pb.PricedSetting(
                 name=setting.name,
@@ -68,3 +67,5 @@ def _priced(found: PricedAction) -> pb.PricedAction:
         ttl=_duration(found.ttl_ms),
         ttl_max=_duration(found.life_ms_max),
     )
+    messages.write_price(message.price, found.price)
+    return message

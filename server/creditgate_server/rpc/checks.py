@@ -6,6 +6,7 @@ Each check names the field and its range; what passes is asserted nowhere else.
 import re
 import zoneinfo
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -28,6 +29,8 @@ LIMITS_MAX = 32
 _INSTANT_S_MAX = 253_402_300_799
 CALENDAR_S_MAX = 221_845_392_000
 """The year 9000: the calendar works with dates after it, and has none after 9999."""
+JOB_BYTES_KNOWN = 1024
+"""Jobs of more bytes are looked at each time, so that few of them cannot fill the memory."""
 _NANOS = 1_000_000_000
 _CURSOR_MAX = 2**64 - 1
 
@@ -107,13 +110,23 @@ def settings(values: Mapping[str, str], field: str) -> tuple[tuple[str, str], ..
 
 
 def job(message: resources_pb2.Job, path: str) -> Job:
-    """What is to be run."""
+    """What is to be run. Jobs are alike: what was found right lately is not looked at again."""
+    encoded = message.SerializeToString()
+    if len(encoded) > JOB_BYTES_KNOWN:
+        return known_job.__wrapped__(encoded, path)
+    return known_job(encoded, path)
+
+
+@lru_cache(1024)
+def known_job(encoded: bytes, path: str) -> Job:
+    """A job from its bytes; one that is found wrong is not remembered."""
+    message = resources_pb2.Job.FromString(encoded)
     quantity = optional_quantity(message, "quantity", f"{path}.quantity", 1)
     return Job(
-        action=identifier(message.action, f"{path}.action"),
-        model=optional_identifier(message.model, f"{path}.model"),
-        quantity=1 if quantity is None else quantity,
-        settings=settings(message.settings, f"{path}.settings") if message.settings else (),
+        identifier(message.action, f"{path}.action"),
+        optional_identifier(message.model, f"{path}.model"),
+        1 if quantity is None else quantity,
+        settings(message.settings, f"{path}.settings") if message.settings else (),
     )
 
 

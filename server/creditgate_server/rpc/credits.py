@@ -3,13 +3,15 @@
 It awaits nothing but the ledger, and knows neither asyncio nor the gRPC server it runs under.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
 from creditgate.v1 import credits_pb2 as pb
+from creditgate.v1.resources_pb2 import DECISION_APPROVED
 from creditgate_server.core import commands as c
 from creditgate_server.core import results as r
 from creditgate_server.core.catalog import Catalog
@@ -17,7 +19,7 @@ from creditgate_server.core.faults import Fault, invalid
 from creditgate_server.core.ledger import Ledger
 from creditgate_server.rpc import checks, faults, messages
 from creditgate_server.rpc.in_force import Catalogs
-from creditgate_server.rpc.remedies import APPROVED, Denied, gate
+from creditgate_server.rpc.remedies import Denied, gate
 
 EXECUTE_MAX = 1_000
 _ANY_CURSOR = r"\d{1,20}"
@@ -32,10 +34,10 @@ _CANCELLED = {
 
 
 class Step(NamedTuple):
-    """A checked request: what to ask the ledger, and how to answer with what it says."""
+    """A checked request: what to ask the ledger, and how to write what it says into the answer."""
 
     command: c.Command[Any]
-    answer: Callable[[Any], Message]
+    write: Callable[[Any, Any], None]
 
 
 class Credits:
@@ -55,37 +57,37 @@ class Credits:
             "get_balance": self._get_balance,
         }
 
-    async def quote(self, request: pb.QuoteRequest) -> Message:
+    def quote(self, request: pb.QuoteRequest) -> Awaitable[Message]:
         """Tell the exact price of a job and the account's means (R61, R68)."""
-        return await self._run(self._quote(request))
+        return self._run(self._quote(request), pb.QuoteResponse())
 
-    async def authorize(self, request: pb.AuthorizeRequest) -> Message:
+    def authorize(self, request: pb.AuthorizeRequest) -> Awaitable[Message]:
         """Set the price of a job aside (R57)."""
-        return await self._run(self._authorize(request))
+        return self._run(self._authorize(request), pb.AuthorizeResponse())
 
-    async def extend(self, request: pb.ExtendRequest) -> Message:
+    def extend(self, request: pb.ExtendRequest) -> Awaitable[Message]:
         """Move the deadline of an open hold, and raise it if asked."""
-        return await self._run(self._extend(request))
+        return self._run(self._extend(request), pb.ExtendResponse())
 
-    async def settle(self, request: pb.SettleRequest) -> Message:
+    def settle(self, request: pb.SettleRequest) -> Awaitable[Message]:
         """Take what was delivered (R58)."""
-        return await self._run(self._settle(request))
+        return self._run(self._settle(request), pb.SettleResponse())
 
-    async def refund(self, request: pb.RefundRequest) -> Message:
+    def refund(self, request: pb.RefundRequest) -> Awaitable[Message]:
         """Give back (R59)."""
-        return await self._run(self._refund(request))
+        return self._run(self._refund(request), pb.RefundResponse())
 
-    async def charge(self, request: pb.ChargeRequest) -> Message:
+    def charge(self, request: pb.ChargeRequest) -> Awaitable[Message]:
         """Authorize and settle in one (R27)."""
-        return await self._run(self._charge(request))
+        return self._run(self._charge(request), pb.ChargeResponse())
 
-    async def get_hold(self, request: pb.GetHoldRequest) -> Message:
+    def get_hold(self, request: pb.GetHoldRequest) -> Awaitable[Message]:
         """Show one hold."""
-        return await self._run(self._get_hold(request))
+        return self._run(self._get_hold(request), pb.GetHoldResponse())
 
-    async def get_balance(self, request: pb.GetBalanceRequest) -> Message:
+    def get_balance(self, request: pb.GetBalanceRequest) -> Awaitable[Message]:
         """Show what an account has (R40)."""
-        return await self._run(self._get_balance(request))
+        return self._run(self._get_balance(request), pb.GetBalanceResponse())
 
     async def list_holds(self, request: pb.ListHoldsRequest) -> Message:
         """List open holds."""
@@ -95,31 +97,35 @@ class Credits:
             cursor=checks.page_token(request.page_token, _ANY_CURSOR),
         )
         page = await self._ledger.run(command)
-        return pb.ListHoldsResponse(
-            holds=map(messages.hold, page.holds), next_page_token=page.cursor
-        )
+        response = pb.ListHoldsResponse(next_page_token=page.cursor)
+        for hold in page.holds:
+            messages.write_hold(response.holds.add(), hold)
+        return response
 
     async def execute(self, request: pb.ExecuteRequest) -> Message:
         """Run many operations; each fails for itself."""
         if not 1 <= len(request.operations) <= EXECUTE_MAX:
             count = len(request.operations)
             raise invalid("operations", f"has {count} items, must be 1 to {EXECUTE_MAX:,}")
-        return pb.ExecuteResponse(results=await self.results(request.operations))
+        response = pb.ExecuteResponse()
+        results = [response.results.add() for _ in request.operations]
+        await self.run_all(request.operations, results)
+        return response
 
-    async def results(self, operations: Iterable[pb.Operation]) -> list[pb.Result]:
-        """Run operations, those of one account in the order given; a result for each."""
+    async def run_all(
+        self, operations: Iterable[pb.Operation], results: Iterable[pb.Result]
+    ) -> None:
+        """Run operations, those of one account in the order given; write the result of each."""
         prepared = [self._prepare(operation) for operation in operations]
-        steps = [step for _, step in prepared if isinstance(step, Step)]
-        found = iter(await self._ledger.run_all([step.command for step in steps]))
-        results = []
-        for name, step in prepared:
+        commands = [step.command for _, step in prepared if isinstance(step, Step)]
+        found = iter(await self._ledger.run_all(commands))
+        for (name, step), result in zip(prepared, results, strict=True):
             answer = step if isinstance(step, Fault) else next(found)
             if isinstance(answer, Fault):
-                results.append(pb.Result(fault=faults.message(answer)))
+                result.fault.CopyFrom(faults.message(answer))
             else:
                 assert isinstance(step, Step)
-                results.append(pb.Result(**{name: step.answer(answer)}))  # type: ignore[arg-type]
-        return results
+                step.write(answer, getattr(result, name))
 
     def _prepare(self, operation: pb.Operation) -> tuple[str, Step | Fault]:
         name = operation.WhichOneof("operation")
@@ -130,8 +136,9 @@ class Credits:
         except Fault as fault:
             return name, fault
 
-    async def _run(self, step: Step) -> Message:
-        return step.answer(await self._ledger.run(step.command))
+    async def _run(self, step: Step, response: Message) -> Message:
+        step.write(await self._ledger.run(step.command), response)
+        return response
 
     # A step for each operation --------------------------------------------------------------------
 
@@ -145,18 +152,20 @@ class Credits:
         if quoted_amount is not None and not quoted:
             raise invalid("quoted_version", "is missing: a quoted_amount needs one")
         # Whether the quote binds or not, so that a retry after its time is the same request.
-        bounds = (checks.optional_amount(request, "max_amount"), quoted_amount)
+        max_amount = checks.optional_amount(request, "max_amount")
+        if quoted_amount is not None and (max_amount is None or quoted_amount < max_amount):
+            max_amount = quoted_amount
         command = c.Authorize(
             account_id=checks.identifier(request.account_id, "account_id"),
             hold_id=checks.identifier(request.hold_id, "hold_id"),
             job=job,
             ttl_ms=checks.optional_duration_ms(request, "ttl"),
-            max_amount=min((bound for bound in bounds if bound is not None), default=None),
+            max_amount=max_amount,
             member_id=checks.optional_identifier(request.member_id, "member_id"),
             terms=_quoted_terms(catalog, self._catalogs.quoted(quoted), job),
             rules=catalog.rules,
         )
-        return Step(command, lambda found: _placed(pb.AuthorizeResponse, command, catalog, found))
+        return Step(command, partial(_write_placed, catalog, command))
 
     def _charge(self, request: pb.ChargeRequest) -> Step:
         catalog = self._catalogs.current
@@ -170,7 +179,7 @@ class Credits:
             terms=catalog.terms(job),
             rules=catalog.rules,
         )
-        return Step(command, lambda found: _placed(pb.ChargeResponse, command, catalog, found))
+        return Step(command, partial(_write_placed, catalog, command))
 
     def _extend(self, request: pb.ExtendRequest) -> Step:
         catalog = self._catalogs.current
@@ -183,15 +192,13 @@ class Credits:
             rules=catalog.rules,
         )
 
-        def answer(found: r.Extended) -> pb.ExtendResponse:
-            return pb.ExtendResponse(
-                **_decision(catalog, found, found.hold.job),
-                hold=messages.hold(found.hold),
-                totals=messages.totals(command.account_id, found.totals),
-                missing=found.missing,
-            )
+        def write(found: r.Extended, into: pb.ExtendResponse) -> None:
+            _write_decision(into, catalog, found.hold.job, found)
+            messages.write_hold(into.hold, found.hold)
+            messages.write_totals(into.totals, command.account_id, found.totals)
+            into.missing = found.missing
 
-        return Step(command, answer)
+        return Step(command, write)
 
     def _settle(self, request: pb.SettleRequest) -> Step:
         if request.partial and not request.operation_id:
@@ -206,18 +213,16 @@ class Credits:
             rules=self._catalogs.current.rules,
         )
 
-        def answer(found: r.Settled) -> pb.SettleResponse:
-            return pb.SettleResponse(
-                charged=found.charged,
-                shortfall=found.shortfall,
-                returned=found.returned,
-                late=found.late,
-                hold=messages.hold(found.hold),
-                replayed=found.replayed,
-                totals=messages.totals(command.account_id, found.totals),
-            )
+        def write(found: r.Settled, into: pb.SettleResponse) -> None:
+            into.charged = found.charged
+            into.shortfall = found.shortfall
+            into.returned = found.returned
+            into.late = found.late
+            messages.write_hold(into.hold, found.hold)
+            into.replayed = found.replayed
+            messages.write_totals(into.totals, command.account_id, found.totals)
 
-        return Step(command, answer)
+        return Step(command, write)
 
     def _refund(self, request: pb.RefundRequest) -> Step:
         if request.HasField("amount") and not request.operation_id:
@@ -231,22 +236,20 @@ class Credits:
             rules=self._catalogs.current.rules,
         )
 
-        def answer(found: r.Refunded) -> pb.RefundResponse:
-            return pb.RefundResponse(
-                refunded=found.refunded,
-                hold=messages.hold(found.hold),
-                replayed=found.replayed,
-                totals=messages.totals(command.account_id, found.totals),
-            )
+        def write(found: r.Refunded, into: pb.RefundResponse) -> None:
+            into.refunded = found.refunded
+            messages.write_hold(into.hold, found.hold)
+            into.replayed = found.replayed
+            messages.write_totals(into.totals, command.account_id, found.totals)
 
-        return Step(command, answer)
+        return Step(command, write)
 
     def _get_hold(self, request: pb.GetHoldRequest) -> Step:
         command = c.GetHold(
             account_id=checks.identifier(request.account_id, "account_id"),
             hold_id=checks.identifier(request.hold_id, "hold_id"),
         )
-        return Step(command, lambda found: pb.GetHoldResponse(hold=messages.hold(found)))
+        return Step(command, lambda found, into: messages.write_hold(into.hold, found))
 
     def _get_balance(self, request: pb.GetBalanceRequest) -> Step:
         catalog = self._catalogs.current
@@ -257,22 +260,22 @@ class Credits:
             rules=catalog.rules,
         )
 
-        def answer(found: r.Balance) -> pb.GetBalanceResponse:
-            ends = [row.ends_ms for row in found.buckets if row.ends_ms and not row.ended]
+        def write(found: r.Balance, into: pb.GetBalanceResponse) -> None:
+            messages.write_totals(into.totals, command.account_id, found.totals)
             resets = messages.resets(found, catalog.plans)
-            return pb.GetBalanceResponse(
-                totals=messages.totals(command.account_id, found.totals),
-                buckets=[messages.bucket(row, resets) for row in found.buckets],
-                payable=found.payable,
-                open_holds=found.open_holds,
-                unit=catalog.unit,
-                decimals=catalog.decimals,
-                next_end_at=messages.instant(min(ends)) if ends else None,
-                zone=found.zone,
-                plan_id=found.plan,
-            )
+            for row in found.buckets:
+                messages.write_bucket(into.buckets.add(), row, resets)
+            into.payable = found.payable
+            into.open_holds = found.open_holds
+            into.unit = catalog.unit
+            into.decimals = catalog.decimals
+            ends = [row.ends_ms for row in found.buckets if row.ends_ms and not row.ended]
+            if ends:
+                messages.write_instant(into.next_end_at, min(ends))
+            into.zone = found.zone
+            into.plan_id = found.plan
 
-        return Step(command, answer)
+        return Step(command, write)
 
     def _quote(self, request: pb.QuoteRequest) -> Step:
         catalog = self._catalogs.current
@@ -285,30 +288,31 @@ class Credits:
             rules=catalog.rules,
         )
 
-        def answer(found: r.Balance) -> pb.QuoteResponse:
+        def write(found: r.Balance, into: pb.QuoteResponse) -> None:
             decision, missing = _judged(terms, found)
-            now_ms = found.totals.as_of_ms
-            denied = Denied(
-                catalog=catalog,
-                decision=decision,
-                job=job,
-                missing=missing,
-                plan=found.plan,
-                schedule=found.schedule,
-                now_ms=now_ms,
-            )
-            binds = None if terms is None else messages.instant(now_ms + catalog.quote_ms)
-            return pb.QuoteResponse(
-                **(APPROVED if decision is r.Decision.APPROVED else denied.fields()),
-                amount=0 if terms is None else terms.amount,
-                price=None if terms is None else messages.price(terms.price),
-                payable=found.payable,
-                totals=messages.totals(command.account_id, found.totals),
-                catalog_version=catalog.version,
-                binds_until=binds,
-            )
+            if decision is r.Decision.APPROVED:
+                into.decision = DECISION_APPROVED
+            else:
+                denied = Denied(
+                    catalog=catalog,
+                    decision=decision,
+                    job=job,
+                    missing=missing,
+                    plan=found.plan,
+                    schedule=found.schedule,
+                    now_ms=found.totals.as_of_ms,
+                )
+                denied.write(into)
+            if terms is not None:
+                into.amount = terms.amount
+                messages.write_price(into.price, terms.price)
+                binds_until_ms = found.totals.as_of_ms + catalog.quote_ms
+                messages.write_instant(into.binds_until, binds_until_ms)
+            into.payable = found.payable
+            messages.write_totals(into.totals, command.account_id, found.totals)
+            into.catalog_version = catalog.version
 
-        return Step(command, answer)
+        return Step(command, write)
 
 
 def _judged(terms: c.Terms | None, found: r.Balance) -> tuple[r.Decision, int]:
@@ -336,11 +340,17 @@ def _quoted_terms(catalog: Catalog, quoted: Catalog | None, job: c.Job) -> c.Ter
     )
 
 
-def _decision(catalog: Catalog, found: r.Authorized | r.Extended, job: c.Job) -> dict[str, Any]:
-    """The fields that tell an approval from a denial, and what helps against it (R44)."""
+def _write_decision(
+    into: pb.AuthorizeResponse | pb.ChargeResponse | pb.ExtendResponse,
+    catalog: Catalog,
+    job: c.Job,
+    found: r.Authorized | r.Extended,
+) -> None:
+    """Tell an approval from a denial, and what helps against it (R44)."""
     if found.decision is r.Decision.APPROVED:
-        return APPROVED
-    return Denied(
+        into.decision = DECISION_APPROVED
+        return
+    denied = Denied(
         catalog=catalog,
         decision=found.decision,
         job=job,
@@ -348,20 +358,20 @@ def _decision(catalog: Catalog, found: r.Authorized | r.Extended, job: c.Job) ->
         plan=found.plan,
         schedule=found.schedule,
         now_ms=found.totals.as_of_ms,
-    ).fields()
-
-
-def _placed(
-    response: type[pb.AuthorizeResponse] | type[pb.ChargeResponse],
-    command: c.Authorize | c.Charge,
-    catalog: Catalog,
-    found: r.Authorized,
-) -> Message:
-    return response(
-        **_decision(catalog, found, command.job),
-        amount=found.amount,
-        hold=None if found.hold is None else messages.hold(found.hold),
-        replayed=found.replayed,
-        totals=messages.totals(command.account_id, found.totals),
-        missing=found.missing,
     )
+    denied.write(into)
+
+
+def _write_placed(
+    catalog: Catalog,
+    command: c.Authorize | c.Charge,
+    found: r.Authorized,
+    into: pb.AuthorizeResponse | pb.ChargeResponse,
+) -> None:
+    _write_decision(into, catalog, command.job, found)
+    into.amount = found.amount
+    if found.hold is not None:
+        messages.write_hold(into.hold, found.hold)
+    into.replayed = found.replayed
+    messages.write_totals(into.totals, command.account_id, found.totals)
+    into.missing = found.missing

@@ -6,8 +6,7 @@ Engines know nothing of messages, services or faults; services know nothing of e
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -25,8 +24,7 @@ _log = logging.getLogger(__name__)
 _camel_humps = re.compile(r"(?<!^)(?=[A-Z])").sub
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes back: a message, or a status with its trailing metadata."""
 
     body: bytes = b""

@@ -1,4 +1,8 @@
-"""Results of the core as messages of the contract."""
+"""Results of the core as messages of the contract.
+
+What is part of many answers is written field by field into its place in the answer: a message made
+by itself, from keywords, takes three times as long, and is then copied.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -35,105 +39,110 @@ DENIALS: dict[results.Decision, resources_pb2.DenialReason.ValueType] = {
 }
 
 
+def write_instant(into: Timestamp, ms: int) -> None:
+    """A time in ms."""
+    into.seconds, rest = divmod(ms, 1000)
+    into.nanos = rest * 1_000_000
+
+
 def instant(ms: int) -> Timestamp:
-    """A time in ms as a message."""
-    seconds, rest = divmod(ms, 1000)
-    return Timestamp(seconds=seconds, nanos=rest * 1_000_000)
+    """A time in ms as a message of its own."""
+    found = Timestamp()
+    write_instant(found, ms)
+    return found
 
 
 def _optional_instant(ms: int | None) -> Timestamp | None:
     return None if ms is None else instant(ms)
 
 
-def totals(account_id: str, found: results.Totals) -> resources_pb2.Totals:
+def write_totals(into: resources_pb2.Totals, account_id: str, found: results.Totals) -> None:
     """What an account has in total."""
-    return resources_pb2.Totals(
-        account_id=account_id,
-        seq=found.seq,
-        available=found.available,
-        held=found.held,
-        debt=found.debt,
-        as_of=instant(found.as_of_ms),
-    )
+    into.account_id = account_id
+    into.seq, into.available, into.held, into.debt, as_of_ms = found
+    write_instant(into.as_of, as_of_ms)
 
 
-def price(found: Price) -> resources_pb2.Price:
+def write_price(into: resources_pb2.Price, found: Price) -> None:
     """A pinned price."""
-    return resources_pb2.Price(
-        flat=found.flat,
-        rate_numerator=found.numerator,
-        rate_denominator=found.denominator,
-        minimum=found.minimum,
-        rounding=_ROUNDINGS[found.rounding],
-        unit=found.unit,
-    )
+    into.flat = found.flat
+    into.rate_numerator = found.numerator
+    into.rate_denominator = found.denominator
+    into.minimum = found.minimum
+    into.rounding = _ROUNDINGS[found.rounding]
+    into.unit = found.unit
 
 
-def _job(found: Job) -> resources_pb2.Job:
-    return resources_pb2.Job(
-        action=found.action,
-        model=found.model,
-        quantity=found.quantity,
-        settings=dict(found.settings),
-    )
+def _write_job(into: resources_pb2.Job, found: Job) -> None:
+    into.action, into.model, into.quantity, settings = found
+    if settings:
+        into.settings.update(settings)
 
 
-def hold(found: results.Hold) -> resources_pb2.Hold:
+def write_hold(into: resources_pb2.Hold, found: results.Hold) -> None:
     """A hold with its slices."""
-    return resources_pb2.Hold(
-        account_id=found.account_id,
-        hold_id=found.hold_id,
-        member_id=found.member_id,
-        job=_job(found.job),
-        state=_STATES[found.state],
-        amount=found.amount,
-        held=found.held,
-        charged=found.charged,
-        refunded=found.refunded,
-        overdrawn=found.overdrawn,
-        authorized_at=instant(found.authorized_ms),
-        deadline=instant(found.deadline_ms),
-        ended_at=_optional_instant(found.ended_ms),
-        settled_late=found.settled_late,
-        price=price(found.price),
-        catalog_version=found.catalog_version,
-        slices=[
-            resources_pb2.Slice(
-                bucket_id=part.bucket_id,
-                kind=KINDS[part.kind],
-                period=part.period,
-                amount=part.amount,
-                held=part.held,
-                charged=part.charged,
-                returned=part.returned,
-                refunded=part.refunded,
-            )
-            for part in found.slices
-        ],
+    (
+        into.account_id,
+        into.hold_id,
+        into.member_id,
+        job,
+        state,
+        into.amount,
+        into.held,
+        into.charged,
+        into.refunded,
+        into.overdrawn,
+        authorized_ms,
+        deadline_ms,
+        ended_ms,
+        into.settled_late,
+        price,
+        into.catalog_version,
+        slices,
+    ) = found
+    _write_job(into.job, job)
+    into.state = _STATES[state]
+    write_instant(into.authorized_at, authorized_ms)
+    write_instant(into.deadline, deadline_ms)
+    if ended_ms is not None:
+        write_instant(into.ended_at, ended_ms)
+    write_price(into.price, price)
+    for part in slices:
+        _write_slice(into.slices.add(), part)
+
+
+def _write_slice(into: resources_pb2.Slice, found: results.Slice) -> None:
+    into.bucket_id, into.period, kind, into.amount, into.charged, into.returned, into.refunded = (
+        found
     )
+    into.kind = KINDS[kind]
+    into.held = found.held
 
 
-def bucket(found: results.Bucket, resets: Mapping[str, int] | None = None) -> resources_pb2.Bucket:
+def write_bucket(
+    into: resources_pb2.Bucket, found: results.Bucket, resets: Mapping[str, int] | None = None
+) -> None:
     """A bucket in one period; `resets` says of rows when the next period begins."""
-    next_ms = (resets or {}).get(schedule.row_name(found.bucket_id, found.period))
-    return resources_pb2.Bucket(
-        bucket_id=found.bucket_id,
-        kind=KINDS[found.kind],
-        granted=found.granted,
-        available=found.available,
-        held=found.held,
-        spent=found.spent,
-        expired=found.expired,
-        voided=found.voided,
-        ends_at=_optional_instant(found.ends_ms),
-        period=found.period,
-        granted_at=instant(found.granted_ms),
-        ended=found.ended,
-        actions=found.actions,
-        models=found.models,
-        frozen=found.frozen,
-        next_reset_at=_optional_instant(next_ms if found.recurring else None),
-    )
+    into.bucket_id = found.bucket_id
+    into.kind = KINDS[found.kind]
+    into.granted = found.granted
+    into.available = found.available
+    into.held = found.held
+    into.spent = found.spent
+    into.expired = found.expired
+    into.voided = found.voided
+    if found.ends_ms is not None:
+        write_instant(into.ends_at, found.ends_ms)
+    into.period = found.period
+    write_instant(into.granted_at, found.granted_ms)
+    into.ended = found.ended
+    into.actions.extend(found.actions)
+    into.models.extend(found.models)
+    into.frozen = found.frozen
+    if resets and found.recurring:
+        next_ms = resets.get(schedule.row_name(found.bucket_id, found.period))
+        if next_ms is not None:
+            write_instant(into.next_reset_at, next_ms)
 
 
 def resets(found: results.Balance, plans: Plans) -> dict[str, int]:
@@ -149,11 +158,10 @@ def account(
 ) -> accounts_pb2.Account:
     """An account's settings and totals, its subscription, and what will happen by itself."""
     kept = found.schedule
-    return accounts_pb2.Account(
+    message = accounts_pb2.Account(
         account_id=found.account_id,
         zone=found.zone,
         created_at=instant(found.created_ms),
-        totals=totals(found.account_id, found.totals),
         subscription=None if kept is None or not kept.plan else _subscription(kept),
         frozen=found.frozen,
         add_ons=[]
@@ -165,6 +173,8 @@ def account(
         ],
         upcoming=_upcoming(found, buckets, plans),
     )
+    write_totals(message.totals, found.account_id, found.totals)
+    return message
 
 
 def _subscription(kept: schedule.Schedule) -> accounts_pb2.Subscription:

@@ -25,13 +25,11 @@ class Denied:
     schedule: Schedule | None
     now_ms: int
 
-    def fields(self) -> dict[str, Any]:
-        """The fields of an answer that tell of it."""
-        return {
-            "decision": resources_pb2.DECISION_DENIED,
-            "denial_reason": self.reason(),
-            "remedies": list(self.remedies()),
-        }
+    def write(self, into: Any) -> None:
+        """Tell of it in an answer."""
+        into.decision = resources_pb2.DECISION_DENIED
+        into.denial_reason = self.reason()
+        into.remedies.extend(self.remedies())
 
     def reason(self) -> resources_pb2.DenialReason.ValueType:
         """The reason; what the plan lacks is told apart by the catalog."""
@@ -90,10 +88,6 @@ class Denied:
         now = 0 if known is None else known.open_holds_max
         most = {name: plans.by_name[name].open_holds_max for name in names}
         return tuple(name for name in names if most[name] == 0 or most[name] > now)
-
-
-APPROVED = {"decision": resources_pb2.DECISION_APPROVED}
-"""The fields of an answer that tell of an approval."""
 
 
 def gate(terms: Terms, plan: str, open_holds: int) -> Decision | None:

@@ -35,7 +35,8 @@ _METHODS = {
 }
 """What admission knows an operation by."""
 
-Run = Callable[[Sequence[pb.Operation]], Awaitable[list[pb.Result]]]
+Run = Callable[[Sequence[pb.Operation], Sequence[pb.Result]], Awaitable[None]]
+"""Runs operations as Execute does, and writes the result of each."""
 
 
 class Sessions:
@@ -108,11 +109,11 @@ class _Session:
     ) -> None:
         if let_in:
             try:
-                found = await self._run([each.operation for each in let_in])
-                results += [
-                    pb.SessionResult(number=each.number, result=result)
-                    for each, result in zip(let_in, found, strict=True)
-                ]
+                found = [pb.SessionResult(number=each.number) for each in let_in]
+                await self._run(
+                    [each.operation for each in let_in], [each.result for each in found]
+                )
+                results += found
             except Exception:  # noqa: BLE001 - told as a defect; the session goes on
                 fault = defect("a defect in a message of Session")
                 results += [_refusal(each, fault) for each in let_in]

@@ -77,12 +77,14 @@ class RedisLedger:
         verb = self._verbs[type(command)]
         try:
             reply = await self._send(verb, command, _first_turn(command))
-            return cast(ReplyT, await self._read(verb, command, reply))
+            if reply[0] == TURN_DUE:
+                reply = await self._turned(verb, command, reply)
+            return cast(ReplyT, verb.read(command, reply))
         except StoreError as error:
             raise _fault(verb, error) from error
 
-    async def _read(self, verb: Verb, command: Command[Any], reply: Sequence[Any]) -> Any:
-        """The answer in a reply; as long as a turn is due, the command is sent again with it."""
+    async def _turned(self, verb: Verb, command: Command[Any], reply: Sequence[Any]) -> Any:
+        """The reply once no turn is due any more: until then the command is sent again with it."""
         turns = 0
         while reply[0] == TURN_DUE:
             turn = verb.turn(command, schedule.load(reply[2]), int(reply[1]))
@@ -95,7 +97,7 @@ class RedisLedger:
                 )
             turns += 1
             reply = await self._send(verb, command, schedule.encode(turn))
-        return verb.read(command, reply)
+        return reply
 
     async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any | Fault]:
         """Run many in one write; see `core.ledger.Ledger.run_all`."""
@@ -122,7 +124,8 @@ class RedisLedger:
                     continue
                 if reply[0] == TURN_DUE:
                     turned.add(command.account_id)
-                answers.append(await self._read(verb, command, reply))
+                    reply = await self._turned(verb, command, reply)
+                answers.append(verb.read(command, reply))
             except StoreError as error:
                 answers.append(_fault(verb, error))
             except Fault as fault:

@@ -6,6 +6,7 @@ list.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from creditgate_server.core import commands as c
@@ -88,8 +89,13 @@ def _place_arguments(command: c.Authorize | c.Charge, clock: str, turn: str) -> 
         records.word(job.model),
         records.word(command.member_id),
         "*" if terms is None else terms.gate,
-        "" if terms is None else records.terms_words(terms, job, command.member_id),
+        "" if terms is None else _pinned(terms, command),
     ]
+
+
+def _pinned(terms: c.Terms, command: c.Authorize | c.Charge) -> str:
+    words = records.terms_words(terms, command.job)
+    return f"{words} {records.word(command.member_id)} {records.word(terms.catalog_version)}"
 
 
 def _extend_arguments(command: c.Extend, clock: str, turn: str) -> list[str]:
@@ -142,6 +148,7 @@ def _grant_arguments(command: c.Grant, clock: str, turn: str) -> list[str]:
 
 
 # Replies ----------------------------------------------------------------------------------------
+# What every job needs is made by place, not by name: see `core.results`.
 
 _DENIALS = {
     "unpriced_action": r.Decision.UNPRICED_ACTION,
@@ -284,18 +291,20 @@ def _read_place(command: c.Authorize | c.Charge, reply: Sequence[Any]) -> r.Auth
         _expect("approved", command, reply) if denial is None else reply[6:]
     )
     return r.Authorized(
-        decision=denial or r.Decision.APPROVED,
-        amount=int(amount),
-        hold=_hold(command, hold) if hold else None,
-        missing=int(missing),
-        replayed=replayed == "1",
-        totals=_totals(reply),
-        plan=records.unword(plan),
-        schedule=_schedule(kept),
+        denial or r.Decision.APPROVED,
+        int(amount),
+        _hold(command, hold) if hold else None,
+        int(missing),
+        replayed == "1",
+        _totals(reply),
+        records.unword(plan),
+        _schedule(kept),
     )
 
 
+@lru_cache(1024)
 def _schedule(text: str) -> Schedule | None:
+    # Remembered by its text: whoever was denied, or looks at a balance, often asks again.
     return schedule.load(text) if text else None
 
 
@@ -303,36 +312,31 @@ def _read_extend(command: c.Extend, reply: Sequence[Any]) -> r.Extended:
     denial = _DENIALS.get(reply[0])
     hold, missing, plan, kept = _expect("approved", command, reply) if denial is None else reply[6:]
     return r.Extended(
-        decision=denial or r.Decision.APPROVED,
-        hold=_hold(command, hold),
-        missing=int(missing),
-        totals=_totals(reply),
-        plan=records.unword(plan),
-        schedule=_schedule(kept),
+        denial or r.Decision.APPROVED,
+        _hold(command, hold),
+        int(missing),
+        _totals(reply),
+        records.unword(plan),
+        _schedule(kept),
     )
 
 
 def _read_settle(command: c.Settle, reply: Sequence[Any]) -> r.Settled:
     charged, shortfall, returned, late, hold, replayed = _expect("settled", command, reply)
     return r.Settled(
-        charged=int(charged),
-        shortfall=int(shortfall),
-        returned=int(returned),
-        late=late == "1",
-        hold=_hold(command, hold),
-        replayed=replayed == "1",
-        totals=_totals(reply),
+        int(charged),
+        int(shortfall),
+        int(returned),
+        late == "1",
+        _hold(command, hold),
+        replayed == "1",
+        _totals(reply),
     )
 
 
 def _read_refund(command: c.Refund, reply: Sequence[Any]) -> r.Refunded:
     refunded, hold, replayed = _expect("refunded", command, reply)
-    return r.Refunded(
-        refunded=int(refunded),
-        hold=_hold(command, hold),
-        replayed=replayed == "1",
-        totals=_totals(reply),
-    )
+    return r.Refunded(int(refunded), _hold(command, hold), replayed == "1", _totals(reply))
 
 
 def _read_expire(command: c.Expire, reply: Sequence[Any]) -> r.Expired:
