@@ -1,12 +1,12 @@
-"""The records that scripts keep, read into words and written from them, as in `prelude.lua`.
+"""The records that scripts keep, read into words and written from them, as `lua/parts/base.lua` says.
 
 Words stand with a space between, "*" is nothing: no id contains it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
-from creditgate_server.core.commands import Job, Kind, Terms
+from creditgate_server.core.commands import Job, Kind, LateSettle, Overage, Terms
 from creditgate_server.core.prices import Price, Rounding
 from creditgate_server.core.results import (
     Bucket,
@@ -42,7 +42,17 @@ def _unnames(text: str) -> tuple[str, ...]:
     return () if text == "*" else tuple(text.split(","))
 
 
-def terms_words(terms: Terms, job: Job, member_id: str) -> str:
+# The letters of a record.
+_OVERAGE = {
+    Overage.CAP: "c",
+    Overage.CHARGE_AVAILABLE: "a",
+    Overage.OVERDRAFT: "o",
+    Overage.REJECT: "r",
+}
+_LATE_SETTLE = {LateSettle.RECHARGE: "r", LateSettle.REJECT: "x"}
+
+
+def terms_words(terms: Terms, job: Job) -> str:
     """What is pinned to a hold, in the order of its record."""
     price = terms.price
     pinned = (
@@ -51,15 +61,15 @@ def terms_words(terms: Terms, job: Job, member_id: str) -> str:
     )
     settings = ";".join(f"{name}={value}" for name, value in job.settings)
     return (
-        f"{terms.ttl_ms} {terms.life_ms_max} {terms.overage.value} {terms.overdraft_limit}"
-        f" {terms.late_settle.value} {pinned} {job.action} {word(job.model)} {job.quantity}"
-        f" {word(settings)} {word(member_id)} {word(terms.catalog_version)}"
+        f"{job.quantity} {word(settings)} {word(terms.catalog_version)} {pinned}"
+        f" {_OVERAGE[terms.overage]}/{terms.overdraft_limit}/{_LATE_SETTLE[terms.late_settle]}"
+        f" {terms.ttl_ms} {terms.life_ms_max}"
     )
 
 
-def read_totals(words: Sequence[str]) -> Totals:
+def read_totals(text: str) -> Totals:
     """Seq, available, held, debt and the time, as every reply about an account begins."""
-    seq, available, held, debt, now_ms = map(int, words)
+    seq, available, held, debt, now_ms = map(int, text.split(" "))
     return Totals(seq=seq, available=available, held=held, debt=debt, as_of_ms=now_ms)
 
 
@@ -73,6 +83,7 @@ def read_row(name: str, record: str) -> Bucket:
     """A bucket in one period."""
     (
         kind,
+        status,
         granted,
         available,
         held,
@@ -81,7 +92,6 @@ def read_row(name: str, record: str) -> Bucket:
         voided,
         ends,
         created,
-        status,
         actions,
         models,
     ) = record.split(" ")
@@ -123,9 +133,10 @@ def _read_slice(text: str) -> Slice:
 def read_hold(account_id: str, hold_id: str, record: str) -> Hold:
     """A hold, open or ended."""
     words = record.split(" ")
-    state, amount, charged, refunded, overdrawn, _back, deadline, ended, late = words[:9]
-    authorized = words[11]
-    price, action, model, quantity, settings, member, catalog, slice_words = words[18:26]
+    state, amount, charged, refunded, overdrawn, _back, late = words[:7]
+    authorized, lasts, ended = map(int, words[7:10])
+    slice_words = words[13]
+    member, action, model, quantity, settings, catalog, price = words[15:22]
     flat, numerator, denominator, minimum, rounding, unit = price.split("/")
     slices = tuple(map(_read_slice, _unnames(slice_words)))
     return Hold(
@@ -149,9 +160,9 @@ def read_hold(account_id: str, hold_id: str, record: str) -> Hold:
         charged=int(charged),
         refunded=int(refunded),
         overdrawn=int(overdrawn),
-        authorized_ms=int(authorized),
-        deadline_ms=int(deadline),
-        ended_ms=int(ended) or None,
+        authorized_ms=authorized,
+        deadline_ms=authorized + lasts,
+        ended_ms=None if state == HoldState.OPEN.value else authorized + ended,
         settled_late=late == "1",
         price=Price(
             flat=int(flat),
@@ -179,24 +190,26 @@ def _read_move(text: str) -> Move:
     )
 
 
-def read_entry(words: Sequence[str]) -> LedgerEntry:
-    """An entry of the ledger, from the fields and values of the stream."""
-    said = dict(zip(words[::2], words[1::2], strict=True))
-    available, held, debt = map(int, said["after"].split(" "))
-    bucket_id, period = _row_name(unword(said["row"]))
+def read_entry(text: str) -> LedgerEntry:
+    """An entry of the ledger."""
+    _account, _prev, seq, at, verb, row, hold, operation, member, action, model, moves, *figures = (
+        text.split(" ")
+    )
+    debt_change, available, held, debt = map(int, figures)
+    bucket_id, period = _row_name(unword(row))
     return LedgerEntry(
-        seq=int(said["seq"]),
-        at_ms=int(said["at"]),
-        verb=Verb(said["verb"]),
-        hold_id=unword(said["hold"]),
-        operation_id=unword(said["operation"]),
+        seq=int(seq),
+        at_ms=int(at),
+        verb=Verb(verb),
+        hold_id=unword(hold),
+        operation_id=unword(operation),
         bucket_id=bucket_id,
         period=period,
-        member_id=unword(said["member"]),
-        action=unword(said["action"]),
-        model=unword(said["model"]),
-        moves=tuple(map(_read_move, _unnames(said["moves"]))),
-        debt_change=int(said["debt"]),
+        member_id=unword(member),
+        action=unword(action),
+        model=unword(model),
+        moves=tuple(map(_read_move, _unnames(moves))),
+        debt_change=debt_change,
         available=available,
         held=held,
         debt=debt,
