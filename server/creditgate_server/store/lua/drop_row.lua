@@ -17,10 +17,10 @@ if status == nil or status == 'L' or held ~= '0' then
   return { 'kept' }
 end
 
-local a = { key = account, lists = {}, relisted = {} }
+local list = lists({ key = account, row = {} })
 local puts, drops = {}, { 'b:' .. name, 'r:' .. name }
-lists().remove(a, 'rows', { name = name })
-relist(a, puts, drops)
+list.remove('rows', { name = name })
+list.note(puts, drops)
 
 -- Write. From here on it must succeed.
 redis.call('HDEL', account, unpack(drops))

@@ -1,6 +1,6 @@
 -- Return a hold whose deadline has passed.
 --   flags    allow-oom
---   needs    credits
+--   needs    returns
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 hold_id  6 on_failed  7 compensation_ms
 --   reply    { outcome, totals, returned }

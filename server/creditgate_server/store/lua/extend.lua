@@ -1,5 +1,5 @@
 -- Move the deadline of an open hold to `ttl_ms` from now, and raise its total if asked. All or nothing.
---   needs    credits operations price
+--   needs    returns operations price
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 hold_id  6 on_failed  7 compensation_ms  8 fingerprint
 --            9 ttl_ms ('' is that of Authorize)  10 amount ('' is none)  11 quantity ('' is none)

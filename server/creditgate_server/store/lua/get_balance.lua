@@ -17,7 +17,7 @@ local zone = string.match(a.found, '^%S+')
 local reply = answer(a, 'balance', text(a.open), zone, a.plan, a.frozen, schedule_of(a))
 local shown, rows, fields = {}, {}, {}
 for _, list in ipairs({ 'order', 'rows' }) do
-  for _, name in ipairs(lists().names_of(a, list)) do
+  for _, name in ipairs(lists(a).names_of(list)) do
     if not shown[name] then
       shown[name] = true
       rows[#rows + 1] = name

@@ -36,6 +36,6 @@ if a.available + a.held + amount > AMOUNT_MAX then
 end
 
 -- What follows must succeed.
-row = changes().add_row(a, source_ref, kind, ends, actions, models)
-changes().arrive(a, row, amount, 'grant')
+row = changes(a).add_row(source_ref, kind, ends, actions, models)
+changes(a).arrive(row, amount, 'grant')
 return answer(a, 'granted', row_record(row), '0')

@@ -16,14 +16,14 @@ if refusal and refusal[1] == 'account_not_found' then
     key = account, deadlines = deadlines, ledger = ledger, closed = closed, id = account_id, created = true,
     seq = 0, available = 0, held = 0, debt = 0, open = 0, seen = now, now = now, due = 0, limited = 0, turn = 0,
     ranks = ranks, version = '0', plan = '*', cap = '0', frozen = '0', last = '0-0',
-    row = {}, touched = {}, lists = {}, relisted = {}, moves = '', entries = {}, sets = {},
+    order = ' ', row = {}, touched = {}, moves = '', entries = {}, sets = {},
   }
-  if not fits(a, turn) then
-    return turn_due(a)
+  refusal = changes(a).apply_turn(turn)
+  if refusal then
+    return refusal
   end
   zone = zone == '' and 'UTC' or zone
   put(a, 'profile', zone .. ' ' .. text(a.now))
-  changes().apply_turn(a, turn)
   return answer(a, 'created', zone, text(a.now), a.frozen, a.schedule, '')
 end
 if refusal then
@@ -36,10 +36,10 @@ if zone == '' or zone == zone_before then
 end
 if a.schedule == nil then
   -- Nothing was due: the turn that was sent, if any, is for the zone.
-  if not fits(a, turn) then
-    return turn_due(a)
+  refusal = changes(a).apply_turn(turn)
+  if refusal then
+    return refusal
   end
-  changes().apply_turn(a, turn)
 end
 put(a, 'profile', zone .. ' ' .. created_ms)
 return answer(a, 'account', zone, created_ms, a.frozen, a.schedule, denied)

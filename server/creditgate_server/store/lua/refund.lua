@@ -1,6 +1,6 @@
 -- Give back what an open hold has set aside, or up to what a settled hold has taken.
 --   flags    allow-oom
---   needs    credits operations
+--   needs    returns operations
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 hold_id  6 on_failed  7 compensation_ms  8 fingerprint
 --            9 operation_id ('' is the one full refund)  10 amount ('' is all)  11 policy (for ended rows)
@@ -29,11 +29,11 @@ end
 if earlier ~= nil then
   return answer(a, 'id_reused')
 end
-local open = hold.state == 'O'
+local open, back = hold.state == 'O', returns(a)
 if open and amount ~= '' then
   return answer(a, 'hold_open')
 end
-local refundable = open and held_in(hold) or hold.charged - hold.refunded
+local refundable = open and back.held_in(hold) or hold.charged - hold.refunded
 if refundable == 0 and hold.state == 'E' then
   return answer(a, 'refunded', '0', hold.record, '0')
 end
@@ -55,14 +55,14 @@ end
 
 -- What follows must succeed.
 if open then
-  give_back(a, hold, 'h', n, policy, tonumber(compensation_ms))
-  end_hold(a, hold, 'R')
+  back.give_back(hold, 'h', n, policy, tonumber(compensation_ms))
+  back.end_hold(hold, 'R')
 else
   a.debt = a.debt - paid
   hold.overdrawn_back = hold.overdrawn_back + overdrawn
   hold.refunded = hold.refunded + n
   -- What credits that arrived since have paid of it cannot be undone there: it is made good.
-  give_back(a, hold, 's', n - overdrawn, policy, tonumber(compensation_ms), overdrawn - paid)
+  back.give_back(hold, 's', n - overdrawn, policy, tonumber(compensation_ms), overdrawn - paid)
 end
 count_member(a, hold, -n)
 record(a, 'refund', hold, operation_id, -paid)

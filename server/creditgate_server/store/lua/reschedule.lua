@@ -17,10 +17,10 @@ if refusal then
   return refusal
 end
 if a.schedule == nil then
-  if not fits(a, turn) then
-    return turn_due(a)
+  refusal = changes(a).apply_turn(turn)
+  if refusal then
+    return refusal
   end
-  changes().apply_turn(a, turn)
 end
 
 -- What follows must succeed.

@@ -1,6 +1,6 @@
 -- Take what was delivered and return the rest.
 --   flags    allow-oom
---   needs    credits operations price
+--   needs    returns operations price
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 hold_id  6 on_failed  7 compensation_ms  8 fingerprint
 --            9 operation_id ('' is the one final settle)  10 amount ('' is none)  11 quantity ('' is none)
@@ -37,8 +37,9 @@ end
 if is_full(hold) then
   return answer(a, 'too_many_operations', text(OPERATIONS_MAX))
 end
+local back = returns(a)
 -- What the hold has to give, or would have had before it expired.
-local held = late and math.max(0, hold.amount - hold.charged) or held_in(hold)
+local held = late and math.max(0, hold.amount - hold.charged) or back.held_in(hold)
 local delivered = held
 if amount ~= '' then
   delivered = tonumber(amount)
@@ -87,9 +88,9 @@ end
 local returned = 0
 if partial == '0' then
   returned = late and 0 or held - from_hold
-  give_back(a, hold, 'h', returned, on_failed, tonumber(compensation_ms))
+  back.give_back(hold, 'h', returned, on_failed, tonumber(compensation_ms))
   count_member(a, hold, -returned)
-  end_hold(a, hold, 'S')
+  back.end_hold(hold, 'S')
 end
 record(a, 'settle', hold, operation_id, overdrawn)
 add_operation(hold, operation_id, 's', fingerprint, charged, shortfall, returned, late and '1' or '0')

@@ -17,7 +17,7 @@ if row == nil then
   return answer(a, 'bucket_not_found')
 end
 if row.status == 'L' or row.status == 'F' then
-  changes().end_row(a, row, 'v', 'V')
+  changes(a).end_row(row, 'v', 'V')
   record(a, 'void_bucket', nil, nil, 0, row)
 end
 return answer(a, 'voided', row_record(row))

@@ -1,7 +1,9 @@
 -- An account: opened with all that is due done, changed by moves, written once.
---   needs    base rows lists changes
+--   needs    changes
 --
 -- Every verb reads and decides first; only `commit` writes, and from there on nothing can fail.
+
+local STATE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%S+) (%d+) (%d) (%S+)$'
 
 -- The account as it stands now, with all that is due done; or nil and the reply that says why not.
 -- `ranks` is the catalog's order of kinds. `extra` is a field to fetch as well.
@@ -11,35 +13,35 @@ local function open_account(key, deadlines, ledger, closed, id, clock, ranks, tu
     return nil, { 'account_not_found' }
   end
   local seq, available, held, debt, open, seen, due, limits, turn_ms, ranked, version, plan, cap, frozen, last =
-    string.match(got[1], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%S+) (%d+) (%d) (%S+)$')
+    string.match(got[1], STATE)
   seen = seen + 0
+  -- At most 32 fields, with those that verbs add: one more would make the table twice as large.
   local a = {
     key = key, deadlines = deadlines, ledger = ledger, closed = closed, id = id,
     seq = seq + 0, available = available + 0, held = held + 0, debt = debt + 0, open = open + 0,
     seen = seen, now = instant(clock, seen), due = due + 0, limited = limits + 0, turn = turn_ms + 0,
     ranks = ranked, version = version, plan = plan, cap = cap, frozen = frozen, last = last, found = got[3],
-    row = {}, touched = {}, lists = { order = got[2] or ' ' }, relisted = {}, moves = '', entries = {}, sets = {},
+    order = got[2] or ' ', row = {}, touched = {}, moves = '', entries = {}, sets = {},
   }
   if ranks ~= ranked then
     -- The catalog ranks kinds in another way now; this account is sorted anew, once.
-    local order = lists()
-    local names = order.names_of(a, 'order')
+    local list = lists(a)
+    local names = list.names_of('order')
+    list.clear('order')
     a.ranks = ranks
-    order.clear(a, 'order')
     for _, name in ipairs(names) do
-      order.insert(a, 'order', row_of(a, name), drawn_before)
+      list.insert('order', row_of(a, name))
     end
   end
   -- The first turn of all comes when the catalog has plans: no moment is noted for it.
   local first = version == '0' and turn ~= ''
-  if not first and (a.turn == 0 or a.now < a.turn) then
-    if a.due > 0 and a.due <= a.now then
-      changes().catch_up(a)
+  if first or (a.turn > 0 and a.now >= a.turn) then
+    local due = changes(a).apply_turn(turn)
+    if due then
+      return nil, due
     end
-  elseif fits(a, turn) then
-    changes().apply_turn(a, turn)
-  else
-    return nil, turn_due(a)
+  elseif a.due > 0 and a.now >= a.due then
+    changes(a).catch_up()
   end
   return a
 end
@@ -47,8 +49,9 @@ end
 -- Write. From here on it must succeed.
 local function commit(a)
   a.totals = string.format('%d %d %d %d ', a.seq, a.available, a.held, a.debt)
-  local entries, sets, drops, hold = a.entries, a.sets, {}, a.saved
-  if #entries == 0 and hold == nil and next(a.relisted) == nil and #a.touched == 0 and #sets == 0 and not a.changed then
+  local entries, sets, drops, hold, share = a.entries, a.sets, nil, a.saved, a.share
+  if #entries == 0 and #sets == 0 and hold == nil and next(a.touched) == nil and not a.changed
+    and (a.lists == nil or next(a.lists.changed) == nil) then
     return
   end
   if a.created then
@@ -62,11 +65,6 @@ local function commit(a)
   for i = 1, #entries do
     a.last = redis.call('XADD', a.ledger, '*', 'entry', a.id .. ' ' .. a.last .. ' ' .. entries[i])
   end
-  for i = 1, #a.touched do
-    local row = a.touched[i]
-    put(a, 'b:' .. row.name, row_record(row))
-  end
-  relist(a, sets, drops)
   if hold ~= nil then
     local member = a.id .. '/' .. hold.id
     if hold.state == 'O' then
@@ -77,14 +75,20 @@ local function commit(a)
     else
       redis.call('HSET', a.closed, member, hold.record)
       if hold.was_open then
-        drops[#drops + 1] = 'h:' .. hold.id
+        drops = { 'h:' .. hold.id }
         redis.call('ZREM', a.deadlines, member)
       end
     end
   end
-  local share = a.share
+  if a.lists ~= nil then
+    drops = drops or {}
+    a.lists.note(sets, drops)
+  end
   if share ~= nil and share.member ~= nil then
     put(a, 'm:' .. share.member, string.format('%s %d %s', share.own, share.used, a.cap))
+  end
+  for row in pairs(a.touched) do
+    put(a, 'b:' .. row.name, row_record(row))
   end
   put(a, 'state', string.format('%s%d %d %d %d %d %s %s %s %s %s %s', a.totals, a.open,
     #entries > 0 and a.now or a.seen, a.due, a.limited, a.turn, a.ranks, a.version, a.plan, a.cap, a.frozen, a.last))
@@ -92,7 +96,7 @@ local function commit(a)
   for first = 1, #sets, 1000 do
     redis.call('HSET', a.key, unpack(sets, first, math.min(first + 999, #sets)))
   end
-  for first = 1, #drops, 1000 do
+  for first = 1, drops and #drops or 0, 1000 do
     redis.call('HDEL', a.key, unpack(drops, first, math.min(first + 999, #drops)))
   end
 end

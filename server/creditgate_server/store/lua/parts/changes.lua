@@ -13,14 +13,6 @@ local function put(a, field, value)
   sets[#sets + 1] = value
 end
 
--- The row is to be written.
-local function touch(a, row)
-  if not row.touched then
-    row.touched = true
-    a.touched[#a.touched + 1] = row
-  end
-end
-
 -- Move `n` credits between two figures of a row. Nothing else changes a row.
 -- `row` may be one that is not kept any more: { name, kind, gone = true }.
 local function move(a, row, from, to, n)
@@ -42,14 +34,14 @@ local function move(a, row, from, to, n)
   local had = row.a
   row[from] = from == 'g' and row.g + n or row[from] - n
   row[to] = row[to] + n
-  touch(a, row)
+  a.touched[row] = true
   if not spendable then
     return
   end
   if had > 0 and row.a == 0 then
-    lists().remove(a, 'order', row, drawn_before)
+    lists(a).remove('order', row)
   elseif had == 0 and row.a > 0 then
-    lists().insert(a, 'order', row, drawn_before)
+    lists(a).insert('order', row)
   end
 end
 
@@ -66,29 +58,17 @@ local function record(a, verb, hold, operation, debt_change, row)
   a.moves = ''
 end
 
--- Whether a turn was worked out from the account as it is.
-local function fits(a, turn)
-  return string.match(turn, '^(%d+) ') == a.version
-end
-
 -- The schedule as it will stand after this script.
 local function schedule_of(a)
   return a.schedule or redis.call('HGET', a.key, 'schedule') or ''
 end
 
-local function turn_due(a)
-  return { 'turn_due', text(a.now), schedule_of(a) }
-end
-
 -- Made only when rows come or end: a script makes its functions anew at every call.
-local function changes()
-  local list = lists()
-
-  local function ends_before(_, x, y)
-    x, y = whole(x), whole(y)
-    if x.ends ~= y.ends then return x.ends < y.ends end
-    return x.name < y.name
+local function changes(a)
+  if a.changes then
+    return a.changes
   end
+  local list = lists(a)
 
   local function limited(row)
     whole(row)
@@ -96,65 +76,65 @@ local function changes()
   end
 
   -- A row joins the account, empty.
-  local function add_row(a, name, kind, ends_ms, actions, models)
+  local function add_row(name, kind, ends_ms, actions, models)
     local row = {
       name = name, kind = kind, g = 0, a = 0, h = 0, s = 0, e = 0, v = 0, ends = ends_ms, created = a.now,
       status = 'L', actions = actions, models = models,
     }
     a.row[name] = row
-    touch(a, row)
+    a.touched[row] = true
     a.limited = a.limited + limited(row)
-    list.insert(a, 'rows', row)
+    list.insert('rows', row)
     if ends_ms > 0 then
-      list.insert(a, 'ends', row, ends_before)
+      list.insert('ends', row)
       if a.due == 0 or ends_ms < a.due then a.due = ends_ms end
     end
     return row
   end
 
   -- A row has no end to come any more.
-  local function without_end(a, row)
+  local function without_end(row)
     if whole(row).ends > 0 then
-      list.remove(a, 'ends', row, ends_before)
-      local next_name = string.match(list.chunk(a, 'ends'), '^ (%S+)')
+      list.remove('ends', row)
+      local next_name = string.match(list.chunk('ends'), '^ (%S+)')
       a.due = next_name and whole(row_of(a, next_name)).ends or 0
     end
   end
 
   -- A row ends: what is available goes to `figure`; what is held stays until it comes back.
-  local function end_row(a, row, figure, status)
+  local function end_row(row, figure, status)
     move(a, row, 'a', figure, row.a)
     if row.status == 'L' then
       a.limited = a.limited - limited(row)
     end
     row.status = status
-    touch(a, row)
-    without_end(a, row)
+    a.touched[row] = true
+    without_end(row)
   end
 
   -- A live row is not to be spent, or a frozen one is again. What it holds stays where it is.
-  local function freeze_row(a, row)
-    list.remove(a, 'order', row, drawn_before)
+  local function freeze_row(row)
+    list.remove('order', row)
     a.available = a.available - row.a
     a.limited = a.limited - limited(row)
     row.status = 'F'
-    touch(a, row)
+    a.touched[row] = true
     record(a, 'freeze_bucket', nil, nil, 0, row)
   end
 
-  local function thaw_row(a, row)
+  local function thaw_row(row)
     row.status = 'L'
     a.available = a.available + row.a
     a.limited = a.limited + limited(row)
     if row.a > 0 then
-      list.insert(a, 'order', row, drawn_before)
+      list.insert('order', row)
     end
-    touch(a, row)
+    a.touched[row] = true
     record(a, 'thaw_bucket', nil, nil, 0, row)
   end
 
   -- Credits arrive in a row, as one change; a debt takes its part of them, as another.
-  local function arrive(a, row, n, verb)
+  local function arrive(row, n, verb)
     move(a, row, 'g', 'a', n)
     record(a, verb, nil, nil, 0, row)
     local paid = math.min(a.debt, n)
@@ -166,18 +146,18 @@ local function changes()
   end
 
   -- What is due before anything else: rows whose end has passed.
-  local function catch_up(a)
+  local function catch_up()
     while a.due > 0 and a.due <= a.now do
-      local row = row_of(a, string.match(list.chunk(a, 'ends'), '^ (%S+)'))
-      end_row(a, row, 'e', 'E')
+      local row = row_of(a, string.match(list.chunk('ends'), '^ (%S+)'))
+      end_row(row, 'e', 'E')
       record(a, 'end_bucket', nil, nil, 0, row)
     end
   end
 
   -- The rows of this status, and of this kind if it is said.
-  local function live_rows(a, kind, status)
+  local function live_rows(kind, status)
     local rows = {}
-    for _, name in ipairs(list.names_of(a, 'rows')) do
+    for _, name in ipairs(list.names_of('rows')) do
       local row = row_of(a, name)
       if row.status == status and (kind == nil or row.kind == kind) then
         rows[#rows + 1] = row
@@ -188,73 +168,76 @@ local function changes()
 
   -- The changes of rows that a turn may ask for, by their word. A row that is not there any more is passed over.
   local TURNS = {
-    begin = function(a, name, kind, amount, ends, actions, models, _, _, rolled)
+    begin = function(name, kind, amount, ends, actions, models, _, _, rolled)
       if row_of(a, name) == nil then
         local n = math.min(tonumber(amount) + rolled, AMOUNT_MAX - a.available - a.held)
-        arrive(a, add_row(a, name, kind, tonumber(ends), actions, models), n, 'begin_period')
+        arrive(add_row(name, kind, tonumber(ends), actions, models), n, 'begin_period')
       end
     end,
-    more = function(a, name, amount)
+    more = function(name, amount)
       local row = row_of(a, name)
       if row and row.status == 'L' then
-        arrive(a, row, math.min(tonumber(amount), AMOUNT_MAX - a.available - a.held), 'adjust')
+        arrive(row, math.min(tonumber(amount), AMOUNT_MAX - a.available - a.held), 'adjust')
       end
     end,
-    at_most = function(a, name, amount)
+    at_most = function(name, amount)
       local row = row_of(a, name)
       if row and row.status == 'L' and row.a > tonumber(amount) then
         move(a, row, 'a', 'e', row.a - amount)
         record(a, 'adjust', nil, nil, 0, row)
       end
     end,
-    ['end'] = function(a, name)
+    ['end'] = function(name)
       local row = row_of(a, name)
       if row and (row.status == 'L' or row.status == 'F') then
-        end_row(a, row, 'e', 'E')
+        end_row(row, 'e', 'E')
         record(a, 'end_bucket', nil, nil, 0, row)
       end
     end,
-    keep = function(a, name)
+    keep = function(name)
       local row = row_of(a, name)
       if row and row.status == 'L' and whole(row).ends > 0 then
-        without_end(a, row)
-        list.remove(a, 'order', row, drawn_before)
+        without_end(row)
+        list.remove('order', row)
         row.ends = 0
         if row.a > 0 then
-          list.insert(a, 'order', row, drawn_before)
+          list.insert('order', row)
         end
-        touch(a, row)
+        a.touched[row] = true
         record(a, 'adjust', nil, nil, 0, row)
       end
     end,
-    freeze = function(a, name)
+    freeze = function(name)
       local row = row_of(a, name)
       if row and row.status == 'L' then
-        freeze_row(a, row)
+        freeze_row(row)
       end
     end,
-    lapse = function(a, kind, how)
-      for _, row in ipairs(live_rows(a, kind, 'L')) do
+    lapse = function(kind, how)
+      for _, row in ipairs(live_rows(kind, 'L')) do
         if how == 'freeze' then
-          freeze_row(a, row)
+          freeze_row(row)
         else
-          end_row(a, row, 'e', 'E')
+          end_row(row, 'e', 'E')
           record(a, 'end_bucket', nil, nil, 0, row)
         end
       end
     end,
-    thaw = function(a)
-      for _, row in ipairs(live_rows(a, nil, 'F')) do
+    thaw = function()
+      for _, row in ipairs(live_rows(nil, 'F')) do
         -- A row for which the totals have no room waits for another thaw.
         if row.a <= AMOUNT_MAX - a.available - a.held then
-          thaw_row(a, row)
+          thaw_row(row)
         end
       end
     end,
   }
 
-  -- Apply a turn that was worked out from the account's version.
-  local function apply_turn(a, turn)
+  -- Apply a turn if it was worked out from the account as it is; else the reply that asks for one.
+  local function apply_turn(turn)
+    if string.match(turn, '^(%d+) ') ~= a.version then
+      return { 'turn_due', text(a.now), schedule_of(a) }
+    end
     local version, turn_ms, plan, cap, schedule, asked =
       string.match(turn, '^%d+ (%d+) (%d+) (%S+) (%d+)\n([^\n]*)\n?(.*)$')
     local work = {}
@@ -265,7 +248,7 @@ local function changes()
       end
       if words[1] == 'keep' then
         -- The plan was left before the row's end came, though it has come by now.
-        TURNS.keep(a, words[2])
+        TURNS.keep(words[2])
       elseif words[1] == 'begin' then
         -- What rolls over is looked up before its row ends.
         local row = words[8] ~= '*' and row_of(a, words[8])
@@ -273,14 +256,16 @@ local function changes()
       end
       work[#work + 1] = words
     end
-    catch_up(a)
+    catch_up()
     for _, words in ipairs(work) do
-      TURNS[words[1]](a, unpack(words, 2))
+      TURNS[words[1]](unpack(words, 2))
     end
     a.version, a.turn, a.plan, a.cap = version, tonumber(turn_ms), plan, cap
     a.schedule = schedule
     put(a, 'schedule', schedule)
+    return nil
   end
 
-  return { add_row = add_row, end_row = end_row, arrive = arrive, catch_up = catch_up, apply_turn = apply_turn }
+  a.changes = { add_row = add_row, end_row = end_row, arrive = arrive, catch_up = catch_up, apply_turn = apply_turn }
+  return a.changes
 end

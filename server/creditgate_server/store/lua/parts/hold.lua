@@ -44,15 +44,6 @@ local function slices_of(hold)
   return slices
 end
 
--- What the hold still has set aside.
-local function held_in(hold)
-  local held = 0
-  for _, slice in ipairs(slices_of(hold)) do
-    held = held + slice.amount - slice.charged - slice.returned
-  end
-  return held
-end
-
 -- Note the hold to be written, where its state says.
 local function save_hold(a, hold)
   local slices = hold.slice_text
@@ -71,17 +62,4 @@ local function save_hold(a, hold)
     hold.deadline - hold.authorized, hold.ended, hold.first, hold.cap, hold.drawn, hold.fingerprint, slices,
     hold.operations, hold.job, hold.pinned)
   a.saved = hold
-end
-
--- The hold has ended: it is not open any more, and leaves the deadlines.
-local function end_hold(a, hold, state)
-  if hold.state == 'O' then
-    a.open = a.open - 1
-  end
-  hold.state = state
-  hold.ended = a.now - hold.authorized
-  if state ~= 'E' then
-    -- Nothing will be settled any more.
-    hold.pinned = ''
-  end
 end

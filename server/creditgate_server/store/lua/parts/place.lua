@@ -1,5 +1,5 @@
 -- The ladder that authorize and charge share.
---   needs    credits
+--   needs    returns
 
 -- Which limit beside credits denies the job, or nil: `draw` is what it would draw, `opens` whether it opens a hold.
 local function limit_of(a, wanted, draw, opens)

@@ -1,7 +1,6 @@
--- Rows as they are kept, and which of two is drawn before the other.
+-- Rows as they are kept.
 --   needs    base
 
-local KINDS = 'FSATPRC'
 local ROW = '^(%a) (%a) (%d+) (%d+) (%d+) (%d+) (.+)$'
 
 -- The row of this name, or nil if it is not kept. Figures are under the letters that moves use; what stands
@@ -33,15 +32,4 @@ local function row_record(row)
   local more = row.more
     or string.format('%d %d %d %d %s %s', row.e, row.v, row.ends, row.created, row.actions, row.models)
   return string.format('%s %s %d %d %d %d %s', row.kind, row.status, row.g, row.a, row.h, row.s, more)
-end
-
--- Burn-down: by the rank of its kind, then the earlier end (never is last), then the older row, then its name.
-local function drawn_before(a, x, y)
-  local p = string.byte(a.ranks, string.find(KINDS, x.kind, 1, true))
-  local q = string.byte(a.ranks, string.find(KINDS, y.kind, 1, true))
-  if p ~= q then return p < q end
-  x, y = whole(x), whole(y)
-  if x.ends ~= y.ends then return x.ends ~= 0 and (y.ends == 0 or x.ends < y.ends) end
-  if x.created ~= y.created then return x.created < y.created end
-  return x.name < y.name
 end
