@@ -19,7 +19,13 @@ from creditgate_server.core.ledger import Ledger
 from creditgate_server.core.results import Decision
 from creditgate_server.store.redis_ledger import RedisLedger
 from creditgate_server.store.verbs import VERBS
-from tests.ledger import test_races, test_replays, test_settle, test_subscriptions
+from tests.ledger import (
+    test_many_buckets,
+    test_races,
+    test_replays,
+    test_settle,
+    test_subscriptions,
+)
 from tests.ledger.bench import START_MS, Ask, Bench, Clock
 from tests.ledger.histories import Difference, SetTime, Telling, content_fields, tell
 from tests.ledger.planting import Change, Verbs, planted
@@ -483,6 +489,59 @@ async def test_a_case_of_subscriptions_catches_it_when(store_url: str, name: str
     async with planted_bench(store_url, planted(change)) as bench:
         with pytest.raises((*CAUGHT, AttributeError)):
             await case(bench)
+
+
+# Each is caught by an account with many buckets.
+PLANTED_IN_LISTS = {
+    "a new chunk is the last one": Change(
+        "parts/lists", "table.insert(fields, i + 1,", "table.insert(fields, #fields + 1,"
+    ),
+    "a new chunk takes the number of another": Change(
+        "parts/lists",
+        "table.insert(fields, i + 1, list .. text(highest + 1))",
+        "table.insert(fields, i + 1, list .. text(math.max(highest, 1)))",
+    ),
+    "half of a chunk is lost": Change(
+        "parts/lists", "    set_chunk(fields[i + 1], string.sub(names, middle))\n", ""
+    ),
+    "every row belongs into the first chunk": Change(
+        "parts/lists", "    return last ~= nil and", "    return true or"
+    ),
+    "a row goes into the chunk before its own": Change(
+        "parts/lists", "      else\n        lo = middle\n", "      else\n        lo = hi\n"
+    ),
+    "an emptied first chunk hides the others": Change(
+        "parts/lists", "names = i == 1 and chunk(fields[2]) or ' '", "names = ' '"
+    ),
+    "only the first chunk is drawn from": Change(
+        "parts/credits", "chunk = fields[i] and lists(a).chunk(fields[i])", "chunk = nil"
+    ),
+    "a list sorted anew keeps its chunks": Change("parts/account", "    list.clear('order')\n", ""),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED_IN_LISTS)
+async def test_an_account_with_many_buckets_catches_it_when(store_url: str, name: str) -> None:
+    with pytest.raises((*CAUGHT, AttributeError)):
+        for seed in range(4):
+            async with planted_bench(store_url, planted(PLANTED_IN_LISTS[name])) as bench:
+                await test_many_buckets.live(bench, seed)
+                await bench.audit()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "    redis.call('ZADD', a.deadlines, '+inf', '*')\n",
+        "    redis.call('HSETNX', a.closed, '*', '-')\n",
+        "      redis.call('XADD', a.ledger, 'MAXLEN', '0', '*', 'entry', '')\n",
+    ],
+    ids=["deadlines", "closed", "ledger"],
+)
+async def test_a_case_catches_a_key_that_comes_later(write: str) -> None:
+    async with test_many_buckets.alone(planted(Change("parts/account", write, ""))) as bench:
+        with pytest.raises(CAUGHT):
+            await test_many_buckets.every_key_stays(bench)
 
 
 async def test_a_race_catches_turns_that_are_applied_whatever_came_between(
