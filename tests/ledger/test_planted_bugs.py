@@ -150,7 +150,7 @@ PLANTED = {
     ),
     "a late settle is not called late": Change("settle", "  hold.late = '1'\n", ""),
     "a late settle is accepted where it is rejected": Change(
-        "settle", "(late and string.find(hold.pinned, '^ %a/%d+/x'))", "false"
+        "settle", "(late and string.find(hold.pinned, '^ %a%d+x'))", "false"
     ),
     "an overdraft ignores the debt that is there": Change(
         "settle", "math.max(0, limit - a.debt)", "limit"

@@ -62,7 +62,7 @@ def terms_words(terms: Terms, job: Job) -> str:
     settings = ";".join(f"{name}={value}" for name, value in job.settings)
     return (
         f"{job.quantity} {word(settings)} {word(terms.catalog_version)} {pinned}"
-        f" {_OVERAGE[terms.overage]}/{terms.overdraft_limit}/{_LATE_SETTLE[terms.late_settle]}"
+        f" {_OVERAGE[terms.overage]}{terms.overdraft_limit}{_LATE_SETTLE[terms.late_settle]}"
         f" {terms.ttl_ms} {terms.life_ms_max}"
     )
 

@@ -12,6 +12,6 @@ local a, refusal = open_account(account, deadlines, ledger, closed, account_id, 
 if refusal then
   return refusal
 end
-a.changed = a.frozen ~= frozen
+a.changed = a.changed or a.frozen ~= frozen
 a.frozen = frozen
 return answer(a, 'set')

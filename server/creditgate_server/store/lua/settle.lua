@@ -31,7 +31,7 @@ if earlier ~= nil then
   return answer(a, 'id_reused')
 end
 local late = hold.state == 'E'
-if hold.state == 'S' or hold.state == 'R' or (late and string.find(hold.pinned, '^ %a/%d+/x')) then
+if hold.state == 'S' or hold.state == 'R' or (late and string.find(hold.pinned, '^ %a%d+x')) then
   return answer(a, ENDED[hold.state], text(hold.charged), text(hold.refunded))
 end
 if is_full(hold) then
@@ -49,7 +49,7 @@ elseif quantity ~= '' then
     return answer(a, 'amount_overflow')
   end
 end
-local overage, limit = string.match(hold.pinned, '^ (%a)/(%d+)/')
+local overage, limit = string.match(hold.pinned, '^ (%a)(%d+)')
 if delivered > held and overage == 'r' then
   return answer(a, 'amount_exceeds_hold', text(held))
 end

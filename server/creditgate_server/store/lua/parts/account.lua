@@ -3,32 +3,33 @@
 --
 -- Every verb reads and decides first; only `commit` writes, and from there on nothing can fail.
 
-local STATE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%S+) (%d+) (%d) (%S+)$'
+local STATE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+)$'
+local PLAN = '^(%d+) (%d+) (%d+) (%S+) (%d+) (%S+) (%d+) (%d)$'
 
 -- The account as it stands now, with all that is due done; or nil and the reply that says why not.
 -- `ranks` is the catalog's order of kinds. `extra` is a field to fetch as well.
 local function open_account(key, deadlines, ledger, closed, id, clock, ranks, turn, extra)
-  local got = redis.call('HMGET', key, 'state', 'order', extra)
+  local got = redis.call('HMGET', key, 'state', 'plan', 'order', extra)
   if not got[1] then
     return nil, { 'account_not_found' }
   end
-  local seq, available, held, debt, open, seen, due, limits, turn_ms, ranked, version, plan, cap, frozen, last =
-    string.match(got[1], STATE)
+  local seq, available, held, debt, open, seen, last = string.match(got[1], STATE)
+  local due, limits, turn_ms, ranked, version, plan, cap, frozen = string.match(got[2], PLAN)
   seen = seen + 0
   -- At most 32 fields, with those that verbs add: one more would make the table twice as large.
   local a = {
     key = key, deadlines = deadlines, ledger = ledger, closed = closed, id = id,
     seq = seq + 0, available = available + 0, held = held + 0, debt = debt + 0, open = open + 0,
     seen = seen, now = instant(clock, seen), due = due + 0, limited = limits + 0, turn = turn_ms + 0,
-    ranks = ranked, version = version, plan = plan, cap = cap, frozen = frozen, last = last, found = got[3],
-    order = got[2] or ' ', row = {}, touched = {}, moves = '', entries = {}, sets = {},
+    ranks = ranked, version = version, plan = plan, cap = cap, frozen = frozen, last = last, found = got[4],
+    order = got[3] or ' ', row = {}, touched = {}, moves = '', entries = {}, sets = {},
   }
   if ranks ~= ranked then
     -- The catalog ranks kinds in another way now; this account is sorted anew, once.
     local list = lists(a)
     local names = list.names_of('order')
     list.clear('order')
-    a.ranks = ranks
+    a.ranks, a.changed = ranks, true
     for _, name in ipairs(names) do
       list.insert('order', row_of(a, name))
     end
@@ -90,8 +91,11 @@ local function commit(a)
   for row in pairs(a.touched) do
     put(a, 'b:' .. row.name, row_record(row))
   end
-  put(a, 'state', string.format('%s%d %d %d %d %d %s %s %s %s %s %s', a.totals, a.open,
-    #entries > 0 and a.now or a.seen, a.due, a.limited, a.turn, a.ranks, a.version, a.plan, a.cap, a.frozen, a.last))
+  if a.changes or a.changed then
+    put(a, 'plan', string.format('%d %d %d %s %s %s %s %s', a.due, a.limited, a.turn, a.ranks, a.version, a.plan, a.cap,
+      a.frozen))
+  end
+  put(a, 'state', string.format('%s%d %d %s', a.totals, a.open, #entries > 0 and a.now or a.seen, a.last))
   -- In pieces: `unpack` takes some thousands of values at most.
   for first = 1, #sets, 1000 do
     redis.call('HSET', a.key, unpack(sets, first, math.min(first + 999, #sets)))

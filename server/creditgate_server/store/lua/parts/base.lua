@@ -4,8 +4,8 @@
 -- partition makes all of them, and none ever vanishes: while a slot moves, a store refuses scripts that find one of
 -- their keys and miss another.
 --   account    creditgate:{tag}:account:<account_id>    hash
---     state      seq available held debt open_holds clock_ms due_ms limited turn_ms ranks version plan cap_period
---                frozen last_entry
+--     state      seq available held debt open_holds clock_ms last_entry
+--     plan       due_ms limited turn_ms ranks version plan cap_period frozen
 --     profile    zone created_ms
 --     schedule   what `core.schedule` keeps of plan and periods; nothing here reads it
 --     denied     the last denial: seq reason hold action model member amount missing
@@ -26,13 +26,14 @@
 --                * -> the last ledger entry that `forget` has seen
 --
 -- A hold's record, words with a space between:
---   state amount charged refunded overdrawn overdrawn_back late authorized_ms deadline ended    both from authorized_ms on
+--   state amount charged refunded overdrawn overdrawn_back late
+--   authorized_ms deadline ended       the last two from authorized_ms on
 --   first_amount cap_period/drawn      the period it last drew in, and what it drew there
 --   fingerprint
 --   slices      kind/amount/charged/returned/refunded/row      with commas between
 --   operations  id/verb/fingerprint/charged/shortfall/returned/late  with commas between
 --   member action model quantity settings catalog price
---   overage/overdraft_limit/late_settle ttl_ms life_ms_max      as long as it may still be settled
+--   overage,overdraft_limit,late_settle (no space between) ttl_ms life_ms_max      as long as it may still be settled
 -- "*" stands for nothing: no id contains it. Figures are whole numbers, written by %d, never by tostring.
 
 local AMOUNT_MAX = 9007199254740991

@@ -83,7 +83,7 @@ local function lists(a)
   -- Whether the row belongs into the first chunk, so that nobody need look at the others.
   local function comes_first(list, row)
     local before = BEFORE[list]
-    local last = before and string.match(chunk(list), '(%S+) $')
+    local last = before and string.match(chunk(list), '^.* (%S+) $')
     return last ~= nil and (last == row.name or before(row, row_of(a, last)))
   end
 
@@ -130,17 +130,18 @@ local function lists(a)
 
   -- A row leaves a list; nothing happens if it is not there. It must stand as it was when it came.
   local function remove(list, row)
-    local fields, i = { list }, 1
-    if not comes_first(list, row) then
+    local name, fields, i = ' ' .. row.name .. ' ', { list }, 1
+    local at, to = string.find(chunk(list), name, 1, true)
+    if at == nil then
       fields = fields_of(list)
       i = place_in(list, fields, row)
-    end
-    local name, at, to = ' ' .. row.name .. ' ', nil, nil
-    repeat
       at, to = string.find(chunk(fields[i]), name, 1, true)
       -- Without an order it may stand in any.
-      i = at and i or i - 1
-    until at or BEFORE[list] or i == 0
+      while at == nil and i > 1 and BEFORE[list] == nil do
+        i = i - 1
+        at, to = string.find(chunk(fields[i]), name, 1, true)
+      end
+    end
     if at == nil then
       return
     end
@@ -193,7 +194,8 @@ local function lists(a)
   end
 
   a.lists = {
-    changed = changed, note = note, chunk = chunk, fields_of = fields_of, insert = insert, remove = remove, names_of = names_of, clear = clear,
+    changed = changed, note = note, chunk = chunk, fields_of = fields_of, insert = insert, remove = remove,
+    names_of = names_of, clear = clear,
   }
   return a.lists
 end
