@@ -23,6 +23,7 @@ ANY_PLAN = "*"
 
 _MONTHS = {Every.MONTH: 1, Every.QUARTER: 3, Every.YEAR: 12}
 _JOBS_REMEMBERED = 1024
+"""Of how many jobs the terms are not worked out anew."""
 _ANOTHER = "*"
 """Stands for every model that the catalog does not name; it is no name itself."""
 

@@ -3,6 +3,8 @@
 A command carries everything it is judged by: the request's own content, and what the catalog says
 of it at this moment (`Terms`, `Rules`). Its `fingerprint` covers the content alone, so that a retry
 after a change of catalog is still the same request.
+
+Nothing changes a command once it is made. That it is not frozen saves half of the time to make it.
 """
 
 import hashlib
@@ -66,7 +68,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What the catalog says of one job; pinned to its hold. What is made of them is looked up."""
+    """What the catalog says of one job; pinned to its hold."""
 
     price: Price
     amount: int
@@ -81,6 +83,8 @@ class Terms:
     number). "*" is any plan."""
 
     def __hash__(self) -> int:
+        # Kept: a catalog gives the same terms again and again, and what is made of them is looked
+        # up by them.
         return self._hash
 
     @cached_property

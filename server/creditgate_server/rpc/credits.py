@@ -3,7 +3,7 @@
 It awaits nothing but the ledger, and knows neither asyncio nor the gRPC server it runs under.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -107,14 +107,25 @@ class Credits:
         if not 1 <= len(request.operations) <= EXECUTE_MAX:
             count = len(request.operations)
             raise invalid("operations", f"has {count} items, must be 1 to {EXECUTE_MAX:,}")
-        prepared = [self._prepare(operation) for operation in request.operations]
+        response = pb.ExecuteResponse()
+        results = [response.results.add() for _ in request.operations]
+        await self.run_all(request.operations, results)
+        return response
+
+    async def run_all(
+        self, operations: Iterable[pb.Operation], results: Iterable[pb.Result]
+    ) -> None:
+        """Run operations, those of one account in the order given; write the result of each."""
+        prepared = [self._prepare(operation) for operation in operations]
         commands = [step.command for _, step in prepared if isinstance(step, Step)]
         found = iter(await self._ledger.run_all(commands))
-        response = pb.ExecuteResponse()
-        for name, step in prepared:
-            item = step if isinstance(step, Fault) else next(found)
-            write_result(response.results.add(), name, step, item)
-        return response
+        for (name, step), result in zip(prepared, results, strict=True):
+            answer = step if isinstance(step, Fault) else next(found)
+            if isinstance(answer, Fault):
+                result.fault.CopyFrom(faults.message(answer))
+            else:
+                assert isinstance(step, Step)
+                step.write(answer, getattr(result, name))
 
     def _prepare(self, operation: pb.Operation) -> tuple[str, Step | Fault]:
         name = operation.WhichOneof("operation")
@@ -364,12 +375,3 @@ def _write_placed(
     into.replayed = found.replayed
     messages.write_totals(into.totals, command.account_id, found.totals)
     into.missing = found.missing
-
-
-def write_result(into: pb.Result, name: str, step: Step | Fault, found: Any) -> None:
-    """Tell what became of an operation of this name: what was found for its step, or a fault."""
-    if isinstance(found, Fault):
-        into.fault.CopyFrom(faults.message(found))
-        return
-    assert isinstance(step, Step)
-    step.write(found, getattr(into, name))
