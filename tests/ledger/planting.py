@@ -29,18 +29,14 @@ class Change:
 
 def planted(*changes: Change) -> Verbs:
     """The verbs of the store, with changes in their scripts."""
-    sources = {name: source_of(name) for name in _names() | {"prelude"}}
+    changed: dict[str, str] = {}
     for change in changes:
-        sources[change.file] = change.of(sources[change.file])
+        changed[change.file] = change.of(changed.get(change.file, source_of(change.file)))
     return {
-        command: dataclasses.replace(verb, script=_script(verb.script.name, sources))
+        command: dataclasses.replace(verb, script=_script(verb.script.name, changed))
         for command, verb in VERBS.items()
     }
 
 
-def _names() -> set[str]:
-    return {verb.script.name for verb in VERBS.values()}
-
-
-def _script(name: str, sources: Mapping[str, str]) -> Script:
-    return compose(name, sources["prelude"], sources[name])
+def _script(name: str, changed: Mapping[str, str]) -> Script:
+    return compose(name, lambda file: changed.get(file) or source_of(file))

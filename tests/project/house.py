@@ -243,7 +243,7 @@ def lines_are_short(file: File) -> Problems:
             yield number, f"{len(line)} characters, at most 120"
 
 
-# Lua. The prelude is put in front of every script; the others are one verb each.
+# Lua. What stands in `parts` is shared, and put in front of the verbs that need it; the others are one verb each.
 
 
 def _code(line: str) -> str:
@@ -257,13 +257,15 @@ def _head(file: File) -> int:
 
 
 def scripts_begin_with_their_signature(file: File) -> Problems:
-    """Purpose, KEYS, ARGV, reply, outcome; then every argument gets its name."""
+    """Purpose, flags, needs, KEYS, ARGV, reply, outcome; then every argument gets its name."""
     comment = [line for line in file.lines[: _head(file)] if line.startswith("--")]
     words = [found[1] for line in comment if (found := re.match(r"--   (\w+)  ", line))]
     if not comment or not re.match(r"-- [A-Z].*[.`\w]$", comment[0]):
         yield 1, "the first line says what the script does"
-    if words[words[:1] == ["flags"] :] != ["KEYS", "ARGV", "reply", "outcome"]:
-        yield 1, f"the head lists [flags,] KEYS, ARGV, reply, outcome; found {words}"
+    signature = ["KEYS", "ARGV", "reply", "outcome"]
+    optional = [word for word in ("flags", "needs") if word in words]
+    if words != [*optional, *signature]:
+        yield 1, f"the head lists [flags, needs,] {', '.join(signature)}; found {words}"
 
 
 def arguments_are_named_in_the_head(file: File) -> Problems:
@@ -274,7 +276,7 @@ def arguments_are_named_in_the_head(file: File) -> Problems:
 
 
 def scripts_return_the_outcomes_they_announce(file: File) -> Problems:
-    """What is returned is announced, and what is announced occurs here or in the prelude."""
+    """What is returned is announced, and what is announced occurs here or in a part."""
     head = "\n".join(file.lines[: _head(file)])
     found = re.search(r"--   outcome +((?:.|\n--    +)*)", head)
     text = found[1] if found else ""
@@ -283,9 +285,9 @@ def scripts_return_the_outcomes_they_announce(file: File) -> Problems:
         for outcome in re.findall(r"(?:return \{|answer\(\w+,)\s*'([a-z_]+)'", _code(line)):
             if outcome not in announced:
                 yield number, f"{outcome} is not among the outcomes of the head"
-    prelude = (ROOT / PRELUDE).read_text()
+    parts = "".join(part.read_text() for part in (ROOT / PARTS).glob("*.lua"))
     for outcome in sorted(announced):
-        if f"'{outcome}'" not in file.text + prelude:
+        if f"'{outcome}'" not in file.text + parts:
             yield 1, f"{outcome} is announced and never returned"
 
 
@@ -372,7 +374,7 @@ def no_key_ends_by_itself(file: File) -> Problems:
 
 PYTHON = ("client/", "server/")
 LUA = "server/creditgate_server/store/lua/"
-PRELUDE = f"{LUA}prelude.lua"
+PARTS = f"{LUA}parts/"
 TEXT = ("", ".py", ".lua", ".proto", ".md", ".toml", ".yaml", ".yml", ".txt", ".json")
 
 RULES = (
@@ -385,9 +387,9 @@ RULES = (
     Rule(no_path_belongs_to_one_machine, TEXT, exempt=(HERE,)),
     Rule(nothing_says_where_packages_come_from, TEXT, exempt=(HERE,)),
     Rule(lines_are_short, (".lua",)),
-    Rule(scripts_begin_with_their_signature, (".lua",), (LUA,), exempt=(PRELUDE,)),
+    Rule(scripts_begin_with_their_signature, (".lua",), (LUA,), exempt=(PARTS,)),
     Rule(arguments_are_named_in_the_head, (".lua",), (LUA,)),
-    Rule(scripts_return_the_outcomes_they_announce, (".lua",), (LUA,), exempt=(PRELUDE,)),
+    Rule(scripts_return_the_outcomes_they_announce, (".lua",), (LUA,), exempt=(PARTS,)),
     Rule(keys_are_not_made_in_scripts, (".lua",), (LUA,)),
     Rule(only_commit_writes, (".lua",), (LUA,)),
     Rule(scripts_are_exact, (".lua",), (LUA,)),

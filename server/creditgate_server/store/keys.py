@@ -24,7 +24,6 @@ class Partition:
     deadlines: str
     ledger: str
     closed: str
-    forgotten: str
 
     def account(self, account_id: str) -> str:
         """The key of an account that belongs here."""
@@ -43,7 +42,6 @@ class Keys:
                 f"creditgate:{{{tag}}}:deadlines",
                 f"creditgate:{{{tag}}}:ledger",
                 f"creditgate:{{{tag}}}:closed",
-                f"creditgate:{{{tag}}}:forgotten",
             )
             for tag in _tags(partitions)
         )

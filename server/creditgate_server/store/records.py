@@ -1,13 +1,13 @@
-"""The records that scripts keep, read into words and written from them, as in `prelude.lua`.
+"""The records that scripts keep, read into words and written from them, as `lua/parts/base.lua` says.
 
 Words stand with a space between, "*" is nothing: no id contains it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
-from creditgate_server.core.commands import Job, Kind, Terms
+from creditgate_server.core.commands import Job, Kind, LateSettle, Overage, Terms
 from creditgate_server.core.prices import Price, Rounding
 from creditgate_server.core.results import (
     Bucket,
@@ -49,9 +49,19 @@ def _unnames(text: str) -> tuple[str, ...]:
     return () if text == "*" else tuple(text.split(","))
 
 
+# The letters of a record.
+_OVERAGE = {
+    Overage.CAP: "c",
+    Overage.CHARGE_AVAILABLE: "a",
+    Overage.OVERDRAFT: "o",
+    Overage.REJECT: "r",
+}
+_LATE_SETTLE = {LateSettle.RECHARGE: "r", LateSettle.REJECT: "x"}
+
+
 @lru_cache(_REMEMBERED)
 def terms_words(terms: Terms, job: Job) -> str:
-    """What is pinned to a hold, in the order of its record: up to its member and the catalog."""
+    """What is pinned to a hold, in the order of its record."""
     price = terms.price
     pinned = (
         f"{price.flat}/{price.numerator}/{price.denominator}/{price.minimum}"
@@ -59,27 +69,27 @@ def terms_words(terms: Terms, job: Job) -> str:
     )
     settings = ";".join(f"{name}={value}" for name, value in job.settings)
     return (
-        f"{terms.ttl_ms} {terms.life_ms_max} {terms.overage.value} {terms.overdraft_limit}"
-        f" {terms.late_settle.value} {pinned} {job.action} {word(job.model)} {job.quantity}"
-        f" {word(settings)}"
+        f"{job.quantity} {word(settings)} {word(terms.catalog_version)} {pinned}"
+        f" {_OVERAGE[terms.overage]}{terms.overdraft_limit}{_LATE_SETTLE[terms.late_settle]}"
+        f" {terms.ttl_ms} {terms.life_ms_max}"
     )
 
 
 @lru_cache(_REMEMBERED)
-def _read_terms(words: str) -> tuple[Job, Price]:
-    """What `terms_words` wrote, as far as a hold shows it."""
-    _ttl, _life, _overage, _limit, _late, price, action, model, quantity, settings = words.split(
-        " "
-    )
+def _read_pinned(record: str) -> tuple[Job, str, Price]:
+    """The end of a hold's record, from the action on, as far as it is shown."""
+    action, model, quantity, settings, catalog_version, price = record.split(" ")[:6]
     flat, numerator, denominator, minimum, rounding, unit = price.split("/")
     pairs = (pair.partition("=") for pair in unword(settings).split(";") if pair)
+    job = Job(
+        action=action,
+        model=unword(model),
+        quantity=int(quantity),
+        settings=tuple((name, value) for name, _, value in pairs),
+    )
     return (
-        Job(
-            action=action,
-            model=unword(model),
-            quantity=int(quantity),
-            settings=tuple((name, value) for name, _, value in pairs),
-        ),
+        job,
+        unword(catalog_version),
         Price(
             flat=int(flat),
             numerator=int(numerator),
@@ -94,9 +104,9 @@ def _read_terms(words: str) -> tuple[Job, Price]:
 # What follows is made by place, not by name: a third of the time, several times in every answer.
 
 
-def read_totals(words: Iterable[str]) -> Totals:
+def read_totals(text: str) -> Totals:
     """Seq, available, held, debt and the time, as every reply about an account begins."""
-    return Totals(*map(int, words))
+    return Totals(*map(int, text.split(" ")))
 
 
 def _row_name(name: str) -> tuple[str, int]:
@@ -107,7 +117,7 @@ def _row_name(name: str) -> tuple[str, int]:
 
 def read_row(name: str, record: str) -> Bucket:
     """A bucket in one period."""
-    kind, *figures, ends, created, status, actions, models = record.split(" ")
+    kind, status, *figures, ends, created, actions, models = record.split(" ")
     granted, available, held, spent, expired, voided = map(int, figures)
     bucket_id, period = _row_name(name)
     return Bucket(
@@ -140,11 +150,11 @@ def _read_slice(text: str) -> Slice:
 
 def read_hold(account_id: str, hold_id: str, record: str) -> Hold:
     """A hold, open or ended."""
-    words = record.split(" ", 13)
-    state, amount, charged, refunded, overdrawn, _back, deadline, ended, late = words[:9]
-    authorized, _drawn, pinned = words[11:]
-    terms, member, catalog_version, slice_words, _operations = pinned.rsplit(" ", 4)
-    job, price = _read_terms(terms)
+    words = record.split(" ", 16)
+    state, amount, charged, refunded, overdrawn, _back, late = words[:7]
+    authorized_ms, lasts_ms, ended_ms = map(int, words[7:10])
+    slice_words, _operations, member, pinned = words[13:]
+    job, catalog_version, price = _read_pinned(pinned)
     slices = tuple(map(_read_slice, _unnames(slice_words)))
     return Hold(
         account_id,
@@ -157,12 +167,12 @@ def read_hold(account_id: str, hold_id: str, record: str) -> Hold:
         int(charged),
         int(refunded),
         int(overdrawn),
-        int(authorized),
-        int(deadline),
-        int(ended) or None,
+        authorized_ms,
+        authorized_ms + lasts_ms,
+        None if _STATES[state] is HoldState.OPEN else authorized_ms + ended_ms,
         late == "1",
         price,
-        unword(catalog_version),
+        catalog_version,
         slices,
     )
 
@@ -180,24 +190,26 @@ def _read_move(text: str) -> Move:
     )
 
 
-def read_entry(words: Sequence[str]) -> LedgerEntry:
-    """An entry of the ledger, from the fields and values of the stream."""
-    said = dict(zip(words[::2], words[1::2], strict=True))
-    available, held, debt = map(int, said["after"].split(" "))
-    bucket_id, period = _row_name(unword(said["row"]))
+def read_entry(text: str) -> LedgerEntry:
+    """An entry of the ledger."""
+    _account, _prev, seq, at, verb, row, hold, operation, member, action, model, moves, *figures = (
+        text.split(" ")
+    )
+    debt_change, available, held, debt = map(int, figures)
+    bucket_id, period = _row_name(unword(row))
     return LedgerEntry(
-        seq=int(said["seq"]),
-        at_ms=int(said["at"]),
-        verb=Verb(said["verb"]),
-        hold_id=unword(said["hold"]),
-        operation_id=unword(said["operation"]),
+        seq=int(seq),
+        at_ms=int(at),
+        verb=Verb(verb),
+        hold_id=unword(hold),
+        operation_id=unword(operation),
         bucket_id=bucket_id,
         period=period,
-        member_id=unword(said["member"]),
-        action=unword(said["action"]),
-        model=unword(said["model"]),
-        moves=tuple(map(_read_move, _unnames(said["moves"]))),
-        debt_change=int(said["debt"]),
+        member_id=unword(member),
+        action=unword(action),
+        model=unword(model),
+        moves=tuple(map(_read_move, _unnames(moves))),
+        debt_change=debt_change,
         available=available,
         held=held,
         debt=debt,

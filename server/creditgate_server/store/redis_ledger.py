@@ -11,7 +11,7 @@ from creditgate_server.store.link import Link, StoreError
 from creditgate_server.store.script import Script, script
 from creditgate_server.store.verbs import VERBS, Verb
 
-LAYOUT = "1"
+LAYOUT = "2"
 """The form of keys and records. A store of another layout is refused."""
 
 TURN_DUE = "turn_due"
@@ -161,7 +161,7 @@ class RedisLedger:
         asked = [
             self._link.evaluate(
                 _FORGET,
-                [partition.ledger, partition.closed, partition.forgotten],
+                [partition.ledger, partition.closed],
                 [self._now(), str(keep_ms), str(limit)],
             )
             for partition in self._keys.partitions

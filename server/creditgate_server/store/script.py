@@ -1,12 +1,14 @@
-"""The scripts as the store gets them: the prelude in front of each verb, named by its content."""
+"""The scripts as the store gets them: a verb behind the parts it needs, named by its content."""
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
 _FLAGS = re.compile(r"^--   flags    (.+)$", re.MULTILINE)
+_NEEDS = re.compile(r"^--   needs    (.+)$", re.MULTILINE)
 _LINE = re.compile(r"(?:user_script|script):(\d+)")
 
 
@@ -16,7 +18,8 @@ class Script:
 
     name: str
     source: str = field(repr=False)
-    prelude_lines: int = 0
+    files: tuple[tuple[str, int], ...] = ()
+    """The files it is made of, each with the number of the line before its first."""
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -28,19 +31,41 @@ class Script:
 
         def place(match: re.Match[str]) -> str:
             line = int(match[1])
-            if line <= self.prelude_lines:
-                return f"prelude.lua:{line - 1}"
-            return f"{self.name}.lua:{line - self.prelude_lines}"
+            name, before = max(
+                (file for file in self.files if file[1] < line), key=lambda file: file[1]
+            )
+            return f"{name}.lua:{line - before}"
 
         return _LINE.sub(place, error)
 
 
-def compose(name: str, prelude: str, verb: str) -> Script:
-    """Join the parts. `#!lua` lets the store (7.0) refuse before line 1 what it cannot finish."""
-    flags = _FLAGS.search(verb)
-    head = f"#!lua flags={flags[1]}\n" if flags else "#!lua\n"
-    above = head + prelude
-    return Script(name, above + verb, prelude_lines=above.count("\n"))
+def compose(name: str, read: Callable[[str], str]) -> Script:
+    """Join a verb with the parts it needs, and the parts those need, each once and before.
+
+    A script makes its functions anew at every call, so that a part nobody needs would cost time.
+    `#!lua` lets the store (7.0) refuse before line 1 what it cannot finish.
+    """
+    flags = _FLAGS.search(read(name))
+    source = f"#!lua flags={flags[1]}\n" if flags else "#!lua\n"
+    files = []
+    for file in _in_order(name, read):
+        files.append((file, source.count("\n")))
+        source += read(file)
+    return Script(name, source, tuple(files))
+
+
+def _in_order(name: str, read: Callable[[str], str]) -> list[str]:
+    found: list[str] = []
+
+    def add(file: str) -> None:
+        needs = _NEEDS.search(read(file))
+        for part in needs[1].split() if needs else ():
+            add(f"parts/{part}")
+        if file not in found:
+            found.append(file)
+
+    add(name)
+    return found
 
 
 def source_of(name: str) -> str:
@@ -51,4 +76,4 @@ def source_of(name: str) -> str:
 @cache
 def script(name: str) -> Script:
     """The script of this verb."""
-    return compose(name, source_of("prelude"), source_of(name))
+    return compose(name, source_of)

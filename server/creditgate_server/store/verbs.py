@@ -89,13 +89,8 @@ def _place_arguments(command: c.Authorize | c.Charge, clock: str, turn: str) -> 
         records.word(job.model),
         records.word(command.member_id),
         "*" if terms is None else terms.gate,
-        "" if terms is None else _pinned(terms, command),
+        "" if terms is None else records.terms_words(terms, job),
     ]
-
-
-def _pinned(terms: c.Terms, command: c.Authorize | c.Charge) -> str:
-    words = records.terms_words(terms, command.job)
-    return f"{words} {records.word(command.member_id)} {records.word(terms.catalog_version)}"
 
 
 def _extend_arguments(command: c.Extend, clock: str, turn: str) -> list[str]:
@@ -235,6 +230,7 @@ _REFUSALS = {
         Reason.TOO_MANY_OPERATIONS,
         "hold {hold_id!r} has {limit} operations, no more are recorded",
         ("hold_id", "limit"),
+        ("limit",),
     ),
     "ends_in_the_past": _Refusal(
         Reason.INVALID_FIELD, "ends_at: must lie in the future", ("field",)
@@ -245,7 +241,6 @@ _REFUSALS = {
 }
 
 _FIELDS = {"ends_in_the_past": "ends_at", "not_a_cursor": "page_token"}
-_OPERATIONS_MAX = "100"
 
 
 def _fault(command: Any, reply: Sequence[Any]) -> Fault:
@@ -259,9 +254,8 @@ def _fault(command: Any, reply: Sequence[Any]) -> Fault:
     said = {
         **ids,
         "id": next(filter(None, used), ""),
-        "limit": _OPERATIONS_MAX,
         "field": _FIELDS.get(reply[0], ""),
-        **dict(zip(refusal.figures, reply[6:], strict=bool(refusal.figures))),
+        **dict(zip(refusal.figures, reply[2:], strict=bool(refusal.figures))),
     }
     return Fault(
         refusal.reason,
@@ -274,11 +268,11 @@ def _expect(outcome: str, command: Any, reply: Sequence[Any]) -> Sequence[Any]:
     """What stands after the totals when the outcome is the expected one; else raises the fault."""
     if reply[0] != outcome:
         raise _fault(command, reply)
-    return reply[6:]
+    return reply[2:]
 
 
 def _totals(reply: Sequence[Any]) -> r.Totals:
-    return records.read_totals(reply[1:6])
+    return records.read_totals(reply[1])
 
 
 def _hold(command: Any, record: str) -> r.Hold:
@@ -288,7 +282,7 @@ def _hold(command: Any, record: str) -> r.Hold:
 def _read_place(command: c.Authorize | c.Charge, reply: Sequence[Any]) -> r.Authorized:
     denial = _DENIALS.get(reply[0])
     amount, hold, replayed, missing, plan, kept = (
-        _expect("approved", command, reply) if denial is None else reply[6:]
+        _expect("approved", command, reply) if denial is None else reply[2:]
     )
     return r.Authorized(
         denial or r.Decision.APPROVED,
@@ -310,7 +304,7 @@ def _schedule(text: str) -> Schedule | None:
 
 def _read_extend(command: c.Extend, reply: Sequence[Any]) -> r.Extended:
     denial = _DENIALS.get(reply[0])
-    hold, missing, plan, kept = _expect("approved", command, reply) if denial is None else reply[6:]
+    hold, missing, plan, kept = _expect("approved", command, reply) if denial is None else reply[2:]
     return r.Extended(
         denial or r.Decision.APPROVED,
         _hold(command, hold),
@@ -384,7 +378,7 @@ def _read_balance(command: c.GetBalance, reply: Sequence[Any]) -> r.Balance:
 
 
 def _read_account(command: Any, reply: Sequence[Any]) -> r.Account:
-    zone, created_ms, frozen, kept, denied = reply[6:]
+    zone, created_ms, frozen, kept, denied = reply[2:]
     return r.Account(
         account_id=command.account_id,
         zone=zone,
@@ -456,7 +450,7 @@ def _read_member_limit(command: c.SetMemberLimit, reply: Sequence[Any]) -> r.Mem
 def _read_grant(command: c.Grant, reply: Sequence[Any]) -> r.Granted:
     denial = _DENIALS.get(reply[0])
     if denial is not None:
-        plan, kept = reply[6:]
+        plan, kept = reply[2:]
         return r.Granted(
             decision=denial,
             bucket=None,

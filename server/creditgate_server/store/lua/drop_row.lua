@@ -1,5 +1,6 @@
 -- Drop a row that has ended and of which nothing is held. It stays if something is: the next one to
 -- look for it would be the end of a hold that was open all the while, and holds do not last that long.
+--   needs    lists
 --   KEYS     1 account
 --   ARGV     1 row
 --   reply    { outcome }
@@ -10,13 +11,20 @@ local name = ARGV[1]
 local record = redis.call('HGET', account, 'b:' .. name)
 local held, status
 if record then
-  held, status = string.match(record, '^%a %d+ %d+ (%d+) %d+ %d+ %d+ %d+ %d+ (%a) ')
+  status, held = string.match(record, '^%a (%a) %d+ %d+ (%d+) ')
 end
 if status == nil or status == 'L' or held ~= '0' then
   return { 'kept' }
 end
 
+local list = lists({ key = account, row = {} })
+local puts, drops = {}, { 'b:' .. name, 'r:' .. name }
+list.remove('rows', { name = name })
+list.note(puts, drops)
+
 -- Write. From here on it must succeed.
-redis.call('HSET', account, 'rows', removed(redis.call('HGET', account, 'rows'), name))
-redis.call('HDEL', account, 'b:' .. name, 'r:' .. name)
+redis.call('HDEL', account, unpack(drops))
+if #puts > 0 then
+  redis.call('HSET', account, unpack(puts))
+end
 return { 'dropped' }

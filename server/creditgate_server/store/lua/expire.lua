@@ -1,8 +1,9 @@
 -- Return a hold whose deadline has passed.
 --   flags    allow-oom
+--   needs    returns
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 hold_id  6 on_failed  7 compensation_ms
---   reply    { outcome, seq, available, held, debt, now_ms, returned }
+--   reply    { outcome, totals, returned }
 --   outcome  not_due | account_not_found | turn_due | expired
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local account_id, clock, ranks, turn, hold_id, on_failed, compensation_ms = unpack(ARGV, 1, 7)

@@ -1,8 +1,9 @@
 -- Move the deadline of an open hold to `ttl_ms` from now, and raise its total if asked. All or nothing.
+--   needs    returns operations price
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 hold_id  6 on_failed  7 compensation_ms  8 fingerprint
 --            9 ttl_ms ('' is that of Authorize)  10 amount ('' is none)  11 quantity ('' is none)
---   reply    { outcome, seq, available, held, debt, now_ms, hold, missing, plan, schedule }
+--   reply    { outcome, totals, hold, missing, plan, schedule }
 --            of a hold that has ended: { outcome, …, charged, refunded }
 --   outcome  account_not_found | turn_due | hold_not_found | hold_settled | hold_refunded | hold_expired
 --            | amount_overflow | member_limit | insufficient_credits | approved
@@ -45,8 +46,11 @@ if got < raise then
 end
 
 -- What follows must succeed.
-local ttl = ttl_ms == '' and hold.ttl or tonumber(ttl_ms)
-hold.deadline = math.max(hold.deadline, math.min(a.now + ttl, hold.authorized + hold.life))
+local ttl, life = string.match(hold.pinned, ' (%d+) (%d+)$')
+if ttl_ms ~= '' then
+  ttl = ttl_ms
+end
+hold.deadline = math.max(hold.deadline, math.min(a.now + ttl, hold.authorized + life))
 hold.amount = hold.amount + raise
 take(a, hold, picks, 'h')
 count_member(a, hold, raise)

@@ -1,7 +1,8 @@
 -- Show an account.
+--   needs    account
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn
---   reply    { outcome, seq, available, held, debt, now_ms, zone, created_ms, frozen, schedule, denied ('' is none) }
+--   reply    { outcome, totals, zone, created_ms, frozen, schedule, denied ('' is none) }
 --   outcome  account_not_found | turn_due | account
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local account_id, clock, ranks, turn = unpack(ARGV, 1, 4)

@@ -1,7 +1,8 @@
 -- Show every row: those with something available in burn-down order, then the others, the oldest first.
+--   needs    account
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn
---   reply    { outcome, seq, available, held, debt, now_ms, open_holds, zone, plan, frozen, schedule,
+--   reply    { outcome, totals, open_holds, zone, plan, frozen, schedule,
 --            row, record, … }
 --   outcome  account_not_found | turn_due | balance
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -15,8 +16,8 @@ end
 local zone = string.match(a.found, '^%S+')
 local reply = answer(a, 'balance', text(a.open), zone, a.plan, a.frozen, schedule_of(a))
 local shown, rows, fields = {}, {}, {}
-for _, list in ipairs({ a.order, list_of(a, 'rows') }) do
-  for name in string.gmatch(list, '%S+') do
+for _, list in ipairs({ 'order', 'rows' }) do
+  for _, name in ipairs(lists(a).names_of(list)) do
     if not shown[name] then
       shown[name] = true
       rows[#rows + 1] = name

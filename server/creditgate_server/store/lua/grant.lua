@@ -1,8 +1,9 @@
 -- Put credits on an account, as a row of their own; a debt takes its part at once.
+--   needs    account
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 source_ref  6 kind  7 amount
 --            8 ends_ms ('0' is never)  9 actions  10 models  11 buyers (plans that may buy, '*' is any)
---   reply    { outcome, seq, available, held, debt, now_ms, record, replayed }
+--   reply    { outcome, totals, record, replayed }
 --            plan_required: { outcome, …, plan, schedule }
 --   outcome  account_not_found | turn_due | id_reused | ends_in_the_past | plan_required
 --            | amount_overflow | granted
@@ -18,6 +19,7 @@ end
 local amount, ends = tonumber(granted), tonumber(ends_ms)
 local row = row_of(a, source_ref)
 if row ~= nil then
+  whole(row)
   if row.kind == kind and row.g == amount and row.ends == ends and row.actions == actions and row.models == models then
     return answer(a, 'granted', row_record(row), '1')
   end
@@ -34,6 +36,6 @@ if a.available + a.held + amount > AMOUNT_MAX then
 end
 
 -- What follows must succeed.
-row = add_row(a, source_ref, kind, ends, actions, models)
-arrive(a, row, amount, 'grant')
+row = changes(a).add_row(source_ref, kind, ends, actions, models)
+changes(a).arrive(row, amount, 'grant')
 return answer(a, 'granted', row_record(row), '0')

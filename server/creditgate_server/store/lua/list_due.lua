@@ -1,5 +1,6 @@
 -- Show holds whose deadline has passed, the longest due first.
 --   flags    no-writes
+--   needs    base
 --   KEYS     1 deadlines
 --   ARGV     1 clock  2 count
 --   reply    { now_ms, account_id/hold_id, … }

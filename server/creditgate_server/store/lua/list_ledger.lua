@@ -2,7 +2,7 @@
 --   flags    no-writes
 --   KEYS     1 account  2 ledger
 --   ARGV     1 account_id  2 cursor ('' is the latest)  3 count
---   reply    { outcome, cursor ('' is the end), entry, entry, … }, an entry being { field, value, … }
+--   reply    { outcome, cursor ('' is the end), entry, entry, … }, an entry being its words
 --   outcome  account_not_found | not_a_cursor | entries
 local account, ledger = KEYS[1], KEYS[2]
 local account_id, cursor, count = unpack(ARGV, 1, 3)
@@ -22,12 +22,13 @@ for _ = 1, tonumber(count) do
   if not found then
     return reply
   end
-  if found[2][2] ~= account_id then
+  local entry = found[2][2]
+  local owner, before = string.match(entry, '^(%S+) (%S+) ')
+  if owner ~= account_id then
     return { 'not_a_cursor' }
   end
-  reply[#reply + 1] = found[2]
-  -- `account` and `prev` are the first two fields of every entry.
-  cursor = found[2][4]
+  reply[#reply + 1] = entry
+  cursor = before
 end
 reply[2] = cursor == '0-0' and '' or cursor
 return reply

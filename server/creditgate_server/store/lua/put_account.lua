@@ -1,7 +1,8 @@
 -- Create an account, or change its zone.
+--   needs    account
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 zone ('' is UTC, or no change)
---   reply    { outcome, seq, available, held, debt, now_ms, zone, created_ms, frozen, schedule, denied }
+--   reply    { outcome, totals, zone, created_ms, frozen, schedule, denied }
 --            turn_due: { outcome, now_ms, schedule }
 --   outcome  turn_due | created | account
 local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -10,14 +11,19 @@ local account_id, clock, ranks, turn, zone = unpack(ARGV, 1, 5)
 -- Decide. Nothing is written but by `answer`.
 local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'profile')
 if refusal and refusal[1] == 'account_not_found' then
-  a = new_account(account, deadlines, ledger, closed, account_id, clock)
-  if not fits(a, turn) then
-    return turn_due(a)
+  local now = instant(clock, 0)
+  a = {
+    key = account, deadlines = deadlines, ledger = ledger, closed = closed, id = account_id, created = true,
+    seq = 0, available = 0, held = 0, debt = 0, open = 0, seen = now, now = now, due = 0, limited = 0, turn = 0,
+    ranks = ranks, version = '0', plan = '*', cap = '0', frozen = '0', last = '0-0',
+    order = ' ', row = {}, touched = {}, moves = '', entries = {}, sets = {},
+  }
+  refusal = changes(a).apply_turn(turn)
+  if refusal then
+    return refusal
   end
   zone = zone == '' and 'UTC' or zone
   put(a, 'profile', zone .. ' ' .. text(a.now))
-  a.ranks = ranks
-  apply_turn(a, turn)
   return answer(a, 'created', zone, text(a.now), a.frozen, a.schedule, '')
 end
 if refusal then
@@ -30,10 +36,10 @@ if zone == '' or zone == zone_before then
 end
 if a.schedule == nil then
   -- Nothing was due: the turn that was sent, if any, is for the zone.
-  if not fits(a, turn) then
-    return turn_due(a)
+  refusal = changes(a).apply_turn(turn)
+  if refusal then
+    return refusal
   end
-  apply_turn(a, turn)
 end
 put(a, 'profile', zone .. ' ' .. created_ms)
 return answer(a, 'account', zone, created_ms, a.frozen, a.schedule, denied)

@@ -1,9 +1,10 @@
 -- Give back what an open hold has set aside, or up to what a settled hold has taken.
 --   flags    allow-oom
+--   needs    returns operations
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 hold_id  6 on_failed  7 compensation_ms  8 fingerprint
 --            9 operation_id ('' is the one full refund)  10 amount ('' is all)  11 policy (for ended rows)
---   reply    { outcome, seq, available, held, debt, now_ms, refunded, hold, replayed }
+--   reply    { outcome, totals, refunded, hold, replayed }
 --            hold_refunded: { outcome, …, charged, refunded }; refund_exceeds_charge: { outcome, …, refundable }
 --   outcome  account_not_found | turn_due | hold_not_found | id_reused | hold_open | hold_refunded
 --            | too_many_operations | refund_exceeds_charge | amount_overflow | refunded
@@ -28,11 +29,11 @@ end
 if earlier ~= nil then
   return answer(a, 'id_reused')
 end
-local open = hold.state == 'O'
+local open, back = hold.state == 'O', returns(a)
 if open and amount ~= '' then
   return answer(a, 'hold_open')
 end
-local refundable = open and held_in(hold) or hold.charged - hold.refunded
+local refundable = open and back.held_in(hold) or hold.charged - hold.refunded
 if refundable == 0 and hold.state == 'E' then
   return answer(a, 'refunded', '0', hold.record, '0')
 end
@@ -40,7 +41,7 @@ if refundable == 0 and hold.state == 'R' then
   return answer(a, 'hold_refunded', text(hold.charged), text(hold.refunded))
 end
 if not open and is_full(hold) then
-  return answer(a, 'too_many_operations')
+  return answer(a, 'too_many_operations', text(OPERATIONS_MAX))
 end
 local n = amount == '' and refundable or tonumber(amount)
 if n > refundable then
@@ -53,18 +54,16 @@ if not open and a.available + a.held + (n - paid) > AMOUNT_MAX then
 end
 
 -- What follows must succeed.
-local owed
 if open then
-  owed = give_back(a, hold, 'h', n, policy)
-  end_hold(a, hold, 'R')
+  back.give_back(hold, 'h', n, policy, tonumber(compensation_ms))
+  back.end_hold(hold, 'R')
 else
   a.debt = a.debt - paid
   hold.overdrawn_back = hold.overdrawn_back + overdrawn
   hold.refunded = hold.refunded + n
   -- What credits that arrived since have paid of it cannot be undone there: it is made good.
-  owed = overdrawn - paid + give_back(a, hold, 's', n - overdrawn, policy)
+  back.give_back(hold, 's', n - overdrawn, policy, tonumber(compensation_ms), overdrawn - paid)
 end
-compensate(a, owed, tonumber(compensation_ms))
 count_member(a, hold, -n)
 record(a, 'refund', hold, operation_id, -paid)
 add_operation(hold, operation_id, 'r', fingerprint, n, 0, 0, '0')

@@ -1,10 +1,11 @@
 -- Take what was delivered and return the rest.
 --   flags    allow-oom
+--   needs    returns operations price
 --   KEYS     1 account  2 deadlines  3 ledger  4 closed
 --   ARGV     1 account_id  2 clock  3 ranks  4 turn  5 hold_id  6 on_failed  7 compensation_ms  8 fingerprint
 --            9 operation_id ('' is the one final settle)  10 amount ('' is none)  11 quantity ('' is none)
 --            12 partial
---   reply    { outcome, seq, available, held, debt, now_ms, charged, shortfall, returned, late, hold, replayed }
+--   reply    { outcome, totals, charged, shortfall, returned, late, hold, replayed }
 --            of a hold that has ended: { outcome, …, charged, refunded }; amount_exceeds_hold: { outcome, …, held }
 --   outcome  account_not_found | turn_due | hold_not_found | id_reused | hold_settled | hold_refunded | hold_expired
 --            | too_many_operations | amount_overflow | amount_exceeds_hold | settled
@@ -30,14 +31,15 @@ if earlier ~= nil then
   return answer(a, 'id_reused')
 end
 local late = hold.state == 'E'
-if hold.state == 'S' or hold.state == 'R' or (late and hold.late_settle == 'reject') then
+if hold.state == 'S' or hold.state == 'R' or (late and string.find(hold.pinned, '^ %a%d+x')) then
   return answer(a, ENDED[hold.state], text(hold.charged), text(hold.refunded))
 end
 if is_full(hold) then
-  return answer(a, 'too_many_operations')
+  return answer(a, 'too_many_operations', text(OPERATIONS_MAX))
 end
+local back = returns(a)
 -- What the hold has to give, or would have had before it expired.
-local held = late and math.max(0, hold.amount - hold.charged) or held_in(hold)
+local held = late and math.max(0, hold.amount - hold.charged) or back.held_in(hold)
 local delivered = held
 if amount ~= '' then
   delivered = tonumber(amount)
@@ -47,15 +49,16 @@ elseif quantity ~= '' then
     return answer(a, 'amount_overflow')
   end
 end
-if delivered > held and hold.overage == 'reject' then
+local overage, limit = string.match(hold.pinned, '^ (%a)(%d+)')
+if delivered > held and overage == 'r' then
   return answer(a, 'amount_exceeds_hold', text(held))
 end
 local from_hold = late and 0 or math.min(delivered, held)
-local beyond = (hold.overage == 'cap' and math.min(delivered, held) or delivered) - from_hold
+local beyond = (overage == 'c' and math.min(delivered, held) or delivered) - from_hold
 local picks, drawn = find_credits(a, math.min(beyond, a.available), hold.action, hold.model)
 local overdrawn = 0
-if hold.overage == 'overdraft' then
-  overdrawn = math.min(beyond - drawn, math.max(0, hold.limit - a.debt))
+if overage == 'o' then
+  overdrawn = math.min(beyond - drawn, math.max(0, limit - a.debt))
 end
 local charged = from_hold + drawn + overdrawn
 if hold.charged + charged > AMOUNT_MAX then
@@ -63,7 +66,16 @@ if hold.charged + charged > AMOUNT_MAX then
 end
 
 -- What follows must succeed.
-charge_held(a, hold, from_hold)
+-- In the order in which the slices were drawn.
+local left = from_hold
+for _, slice in ipairs(slices_of(hold)) do
+  local part = math.min(left, slice.amount - slice.charged - slice.returned)
+  if part > 0 then
+    move(a, row_of(a, slice.name), 'h', 's', part)
+    slice.charged = slice.charged + part
+    left = left - part
+  end
+end
 take(a, hold, picks, 's')
 count_member(a, hold, drawn + overdrawn)
 a.debt = a.debt + overdrawn
@@ -76,9 +88,9 @@ end
 local returned = 0
 if partial == '0' then
   returned = late and 0 or held - from_hold
-  compensate(a, give_back(a, hold, 'h', returned, on_failed), tonumber(compensation_ms))
+  back.give_back(hold, 'h', returned, on_failed, tonumber(compensation_ms))
   count_member(a, hold, -returned)
-  end_hold(a, hold, 'S')
+  back.end_hold(hold, 'S')
 end
 record(a, 'settle', hold, operation_id, overdrawn)
 add_operation(hold, operation_id, 's', fingerprint, charged, shortfall, returned, late and '1' or '0')

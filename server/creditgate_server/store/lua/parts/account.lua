@@ -1,0 +1,112 @@
+-- An account: opened with all that is due done, changed by moves, written once.
+--   needs    changes
+--
+-- Every verb reads and decides first; only `commit` writes, and from there on nothing can fail.
+
+local STATE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+)$'
+local PLAN = '^(%d+) (%d+) (%d+) (%S+) (%d+) (%S+) (%d+) (%d)$'
+
+-- The account as it stands now, with all that is due done; or nil and the reply that says why not.
+-- `ranks` is the catalog's order of kinds. `extra` is a field to fetch as well.
+local function open_account(key, deadlines, ledger, closed, id, clock, ranks, turn, extra)
+  local got = redis.call('HMGET', key, 'state', 'plan', 'order', extra)
+  if not got[1] then
+    return nil, { 'account_not_found' }
+  end
+  local seq, available, held, debt, open, seen, last = string.match(got[1], STATE)
+  local due, limits, turn_ms, ranked, version, plan, cap, frozen = string.match(got[2], PLAN)
+  seen = seen + 0
+  -- At most 32 fields, with those that verbs add: one more would make the table twice as large.
+  local a = {
+    key = key, deadlines = deadlines, ledger = ledger, closed = closed, id = id,
+    seq = seq + 0, available = available + 0, held = held + 0, debt = debt + 0, open = open + 0,
+    seen = seen, now = instant(clock, seen), due = due + 0, limited = limits + 0, turn = turn_ms + 0,
+    ranks = ranked, version = version, plan = plan, cap = cap, frozen = frozen, last = last, found = got[4],
+    order = got[3] or ' ', row = {}, touched = {}, moves = '', entries = {}, sets = {},
+  }
+  if ranks ~= ranked then
+    -- The catalog ranks kinds in another way now; this account is sorted anew, once.
+    local list = lists(a)
+    local names = list.names_of('order')
+    list.clear('order')
+    a.ranks, a.changed = ranks, true
+    for _, name in ipairs(names) do
+      list.insert('order', row_of(a, name))
+    end
+  end
+  -- The first turn of all comes when the catalog has plans: no moment is noted for it.
+  local first = version == '0' and turn ~= ''
+  if first or (a.turn > 0 and a.now >= a.turn) then
+    local due = changes(a).apply_turn(turn)
+    if due then
+      return nil, due
+    end
+  elseif a.due > 0 and a.now >= a.due then
+    changes(a).catch_up()
+  end
+  return a
+end
+
+-- Write. From here on it must succeed.
+local function commit(a)
+  a.totals = string.format('%d %d %d %d ', a.seq, a.available, a.held, a.debt)
+  local entries, sets, drops, hold, share = a.entries, a.sets, nil, a.saved, a.share
+  if #entries == 0 and #sets == 0 and hold == nil and next(a.touched) == nil and not a.changed
+    and (a.lists == nil or next(a.lists.changed) == nil) then
+    return
+  end
+  if a.created then
+    -- Every key of the partition is there from its first account on: see the map.
+    redis.call('ZADD', a.deadlines, '+inf', '*')
+    redis.call('HSETNX', a.closed, '*', '-')
+    if redis.call('EXISTS', a.ledger) == 0 then
+      redis.call('XADD', a.ledger, 'MAXLEN', '0', '*', 'entry', '')
+    end
+  end
+  for i = 1, #entries do
+    a.last = redis.call('XADD', a.ledger, '*', 'entry', a.id .. ' ' .. a.last .. ' ' .. entries[i])
+  end
+  if hold ~= nil then
+    local member = a.id .. '/' .. hold.id
+    if hold.state == 'O' then
+      put(a, 'h:' .. hold.id, hold.record)
+      if hold.deadline ~= hold.listed then
+        redis.call('ZADD', a.deadlines, text(hold.deadline), member)
+      end
+    else
+      redis.call('HSET', a.closed, member, hold.record)
+      if hold.was_open then
+        drops = { 'h:' .. hold.id }
+        redis.call('ZREM', a.deadlines, member)
+      end
+    end
+  end
+  if a.lists ~= nil then
+    drops = drops or {}
+    a.lists.note(sets, drops)
+  end
+  if share ~= nil and share.member ~= nil then
+    put(a, 'm:' .. share.member, string.format('%s %d %s', share.own, share.used, a.cap))
+  end
+  for row in pairs(a.touched) do
+    put(a, 'b:' .. row.name, row_record(row))
+  end
+  if a.changes or a.changed then
+    put(a, 'plan', string.format('%d %d %d %s %s %s %s %s', a.due, a.limited, a.turn, a.ranks, a.version, a.plan, a.cap,
+      a.frozen))
+  end
+  put(a, 'state', string.format('%s%d %d %s', a.totals, a.open, #entries > 0 and a.now or a.seen, a.last))
+  -- In pieces: `unpack` takes some thousands of values at most.
+  for first = 1, #sets, 1000 do
+    redis.call('HSET', a.key, unpack(sets, first, math.min(first + 999, #sets)))
+  end
+  for first = 1, drops and #drops or 0, 1000 do
+    redis.call('HDEL', a.key, unpack(drops, first, math.min(first + 999, #drops)))
+  end
+end
+
+-- Write what was decided, and say what it came to: the outcome, the totals, then what the verb adds.
+local function answer(a, outcome, ...)
+  commit(a)
+  return { outcome, a.totals .. text(a.now), ... }
+end
