@@ -296,8 +296,8 @@ PLANTED_IN_PLANS = {
     # Freezing.
     "what is frozen stays in the totals": Change(
         "parts/changes",
-        "a.available = a.available - row.a\n    a.limited = a.limited - limited(row)\n    row.status =",
-        "a.limited = a.limited - limited(row)\n    row.status =",
+        "    a.available = a.available - row.a\n    a.limited = a.limited - limited(row)\n",
+        "    a.limited = a.limited - limited(row)\n",
     ),
     "what comes back to a frozen row can be spent": Change(
         "parts/changes", "local spendable = row.status ~= 'F'", "local spendable = true"
