@@ -48,9 +48,9 @@ async def live(bench: Bench, seed: int, *, steps: int = 260) -> None:
                 open_holds.append(answer.hold.hold_id)
         elif what < 0.8 and open_holds:
             hold_id = open_holds.pop(dice.randrange(len(open_holds)))
-            command = ask.refund(hold_id) if dice.random() < 0.7 else ask.settle(hold_id, 3)
+            settles = dice.random() < 0.3
             try:
-                await bench.run(command)
+                await bench.run_all(ask.settle(hold_id, 3) if settles else ask.refund(hold_id))
             except Fault:
                 # Such as a hold that has expired: the model was asked the same.
                 continue

@@ -243,7 +243,7 @@ def lines_are_short(file: File) -> Problems:
             yield number, f"{len(line)} characters, at most 120"
 
 
-# Lua. What stands in `parts` is shared, and put in front of the verbs that need it; the others are one verb each.
+# Lua. What stands in `parts` is put in front of the verbs that need it; the others are verbs.
 
 
 def _code(line: str) -> str:

@@ -194,7 +194,7 @@ class SetZone:
 Event = Subscribe | ChangePlan | Cancel | SetAddOns | SetZone
 
 
-# What is done to rows. The names are those of the words in `prelude.lua`.
+# What is done to rows. The names are those of the words in `parts/changes.lua`.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,10 @@ _POLL_S = 0.005
 
 # Becomes the server by exec. A program of its own, not a preexec_fn: that one runs Python between
 # fork and exec, which can deadlock when other threads exist, and Python 3.12 warns about it.
+# Scripts make and drop many small objects. In a large store they come to lie far apart under the
+# allocator of glibc, and a script takes twice as long; jemalloc keeps them together, and is used
+# where it is installed. Else glibc shall keep more than seven of a size at hand, which saves 7 % in
+# a small store. An operator's own settings stand.
 _LAUNCHER = """
 import os, signal, sys
 parent, program, *arguments = sys.argv[1:]
@@ -56,6 +60,11 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):
         sys.exit("creditgate ended before its store had started")
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.tcache_count=500")
+    for folder in (f"lib/{os.uname().machine}-linux-gnu", "lib64", "lib"):
+        path = f"/usr/{folder}/libjemalloc.so.2"
+        if os.path.exists(path):
+            os.environ.setdefault("LD_PRELOAD", path)
 os.execv(program, [program, *arguments])
 """
 _PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -230,6 +239,9 @@ def _arguments(
         "no-appendfsync-on-rewrite": ("no",),
         "save": ("",),
         "maxmemory-policy": ("noeviction",),
+        # An account of a few buckets and holds stays in the form that takes half the memory.
+        "hash-max-listpack-value": ("256",),
+        "hash-max-listpack-entries": ("32",),
         # A signal ends it without waiting for anything and whatever the state of its files.
         "shutdown-on-sigterm": ("nosave", "now", "force"),
         **{name: (value,) for name, value in config.items()},

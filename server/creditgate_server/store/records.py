@@ -1,4 +1,4 @@
-"""The records that scripts keep, read into words and written from them, as `lua/parts/base.lua` says.
+"""The records that scripts keep, read into words and written from them: see `lua/parts/base.lua`.
 
 Words stand with a space between, "*" is nothing: no id contains it.
 """
