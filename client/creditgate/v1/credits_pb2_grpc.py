@@ -195,6 +195,9 @@ class CreditsServicer(object):
         none. Execute, for a batch that is there as a whole. Session, where many parts of a program call at
         once: put the operations that come up while a message is being sent into the next one.
 
+        The server's first message comes at once and is empty. Wait for it before you rely on the session: an
+        older server has no such method, and something between may not carry streams.
+
         Operations of one account in one message take effect in the order given; those of different messages
         in any order, so send what depends on an answer after that answer. Each succeeds or fails for itself,
         and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
