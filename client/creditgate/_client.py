@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from creditgate import _channels, _holds, calls, errors
 from creditgate._beats import TaskHeart, ThreadHeart
 from creditgate._channels import Loops, Processes
+from creditgate._faults import Status
 from creditgate._holds import AsyncHold, Hold
 from creditgate._retry import Retries, RetryPolicy, Timing
 from creditgate.calls import Call
@@ -239,15 +240,12 @@ class Client(_Shared):
     def call(self, request: Call[Any] | Message) -> Any:
         """Make a call of `creditgate.calls`, or send a request message of the contract as it is."""
         call = _call(request)
-        send = self._processes.method(call.method)
         body, retries = self._retries(call)
         while True:
-            try:
-                answer = send(body, timeout=retries.timeout_s)
-            except grpc.RpcError as error:
-                pause_s = retries.failed(error)
-            else:
+            answer = self._processes.ask(call.method, body, retries.timeout_s)
+            if not isinstance(answer, Status):
                 return _checked(call, answer)
+            pause_s = retries.failed(answer, last=self._processes.closed)
             self._sleep(pause_s)
 
     def close(self) -> None:
@@ -378,15 +376,12 @@ class AsyncClient(_Shared):
     async def call(self, request: Call[Any] | Message) -> Any:
         """Make a call of `creditgate.calls`, or send a request message of the contract as it is."""
         call = _call(request)
-        send = self._loops.method(call.method)
         body, retries = self._retries(call)
         while True:
-            try:
-                answer = await send(body, timeout=retries.timeout_s)
-            except grpc.RpcError as error:
-                pause_s = retries.failed(error)
-            else:
+            answer = await self._loops.ask(call.method, body, retries.timeout_s)
+            if not isinstance(answer, Status):
                 return _checked(call, answer)
+            pause_s = retries.failed(answer, last=self._loops.closed)
             await self._sleep(pause_s)
 
     async def close(self) -> None:
