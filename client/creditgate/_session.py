@@ -52,7 +52,7 @@ _IDLE_S = 10.0
 _SILENT_S = 1.0
 _BYE_S = 0.5
 _LAST_S = 0.01
-_REST_S_MIN = 1.0
+_REST_S_MIN = 0.1
 _REST_S_MAX = 600.0
 
 Answer: TypeAlias = Message | Status
