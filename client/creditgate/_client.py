@@ -148,9 +148,9 @@ class Client(_Shared):
     ```
 
     Make one at import time and share it: nothing is connected before the first call, threads may
-    use it at once, and a process that is forked afterwards connects for itself. (If the parent
-    made calls before, gRPC must not be told `GRPC_ENABLE_FORK_SUPPORT=0`.) A hold belongs to the
-    process that entered its block.
+    use it at once (their calls then travel together, as messages of one stream), and a process
+    that is forked afterwards connects for itself. (If the parent made calls before, gRPC must not
+    be told `GRPC_ENABLE_FORK_SUPPORT=0`.) A hold belongs to the process that entered its block.
 
     `address` is `host:port` or `unix:/path`. `credentials` makes the connection TLS. `timeout_s`
     bounds one attempt, `budget_s` all attempts of a call. Everything that is safe to ask again is
@@ -283,8 +283,9 @@ class AsyncClient(_Shared):
         await hold.settle(quantity=len(images))
     ```
 
-    Make one and share it: it connects at the first call, once for each event loop. Close it in
-    the loop that used it. It must not be used on both sides of a fork, because gRPC's asyncio
+    Make one and share it: it connects at the first call, once for each event loop, and calls that
+    are made at the same time travel together, as messages of one stream. Close it in the loop that
+    used it. It must not be used on both sides of a fork, because gRPC's asyncio
     part cannot: prefork workers take `Client`, or make their `AsyncClient` after the fork.
     """
 
