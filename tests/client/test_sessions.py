@@ -297,6 +297,24 @@ def test_every_answer_goes_to_its_call_at_most_once_and_in_the_end_always(
     assert counter.desk.idle
 
 
+@pytest.mark.parametrize(("count", "size"), [(2_500, 10), (40, 60_000), (17, 65_536)])
+def test_no_message_is_larger_than_the_server_takes(count: int, size: int) -> None:
+    desk = Desk(Trust())
+    call = calls.quote("a", action="x", settings={"s": "x" * size})
+    body = call.request.SerializeToString()
+    for _ in range(count):
+        desk.ask(call.method, body, lambda _answer: None)
+    messages = list(iter(desk.message, None))
+    numbers = [
+        each.number
+        for message in messages
+        for each in pb.SessionRequest.FromString(message).operations
+    ]
+    assert numbers == list(range(1, count + 1))
+    assert all(len(message) <= 1024 * 1024 for message in messages)
+    assert len(messages) == -(-count // min(1_000, 1024 * 1024 // (len(body) + 40)))
+
+
 # When there is a session, and when not.
 
 

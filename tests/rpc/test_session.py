@@ -16,10 +16,12 @@ from creditgate.v1 import credits_pb2 as pb
 from creditgate.v1 import error_reason_pb2 as reasons
 from creditgate.v1 import resources_pb2 as rs
 from creditgate_server.core.faults import Reason
+from creditgate_server.rpc import session
 from tests.rpc.contract import request_of
-from tests.rpc.shop import ONE, Account, Shop, connected, refused, shop
-from tests.rpc.talk import Talk, operation
+from tests.rpc.shop import ONE, Account, Shop, connected, refusal, refused, shop
+from tests.rpc.talk import Talk, message, operation
 from tests.rpc.test_bad_input import ITEMS, VALID, prepared, valid
+from tests.rpc.test_malformed import FUZZED, SEED
 
 OWN = (("grpc.use_local_subchannel_pool", 1),)
 
@@ -140,6 +142,38 @@ def test_a_message_that_is_none_ends_the_session_behind_the_answers(
     assert account.figures() == (50, 50, 0)
 
 
+def test_no_bytes_crash_it_or_leak_text(the_shop: Shop) -> None:
+    account, rng = the_shop.account(2**40), random.Random(SEED)
+    start = message((n, hold(account, f"h{n}")) for n in range(3))
+    told: set[str] = set()
+    for _ in range(FUZZED // 10):
+        body = bytearray(start)
+        for _ in range(rng.randint(1, 6)):
+            body[rng.randrange(len(body))] = rng.randrange(256)
+        with Talk(the_shop.channel) as talk:
+            talk.send_bytes(bytes(body[: rng.randint(1, len(body))]))
+            talk.end()
+            try:
+                told |= {reason(each.result) for part in talk.rest() for each in part.results}
+            except grpc.RpcError as error:
+                told.add(refusal(error).reason.name)
+    # Those without a fault have the reason 0.
+    assert told <= {"UNSPECIFIED", "MALFORMED_MESSAGE", "INVALID_FIELD"} | {
+        *("ACCOUNT_NOT_FOUND", "HOLD_NOT_FOUND", "ID_REUSED"),
+    }
+    assert told >= {"MALFORMED_MESSAGE", "INVALID_FIELD"}
+
+
+def test_answers_too_large_for_one_message_come_in_several() -> None:
+    fault = pb.Result(fault=pb.Fault(message="x" * 400_000))
+    results = [pb.SessionResult(number=n, result=fault) for n in range(7)]
+    bodies = list(session._messages(results))
+    found = [pb.SessionResponse.FromString(body) for body in bodies]
+    assert [each.number for response in found for each in response.results] == list(range(7))
+    assert len(bodies) == 4
+    assert all(len(body) <= 1024 * 1024 for body in bodies)
+
+
 def test_the_largest_message_is_taken(the_shop: Shop) -> None:
     account = the_shop.account(1_000)
     with Talk(the_shop.channel) as talk:
@@ -184,8 +218,8 @@ def floods(shop: Shop) -> tuple[int, float]:
         grpc.insecure_channel(f"unix:{shop.socket}", (*narrow, *OWN)) as channel,
         Talk(channel) as flood,
     ):
-        for message in range(150):
-            numbers = range(100 * message, 100 * message + 100)
+        for first in range(0, 10_000, 100):
+            numbers = range(first, first + 100)
             flood.send(*((n, hold(account, f"h{n}")) for n in numbers))
         held = -1
         while held != (held := account.figures()[1]):
@@ -196,7 +230,7 @@ def floods(shop: Shop) -> tuple[int, float]:
                 talk.send((n, hold(other, f"h{n}")))
                 talk.results(1)
             took_s = time.monotonic() - before
-        results = flood.results(15_000)
+        results = flood.results(10_000)
     assert all(result.HasField("authorize") for result in results.values()), "nothing is lost"
     return held, took_s
 
@@ -237,6 +271,19 @@ def test_a_stalled_session_keeps_places_from_nobody(small: Shop) -> None:
             stack.enter_context(Talk(small.channel)).send(*enumerate(some))
             wait_until(lambda: account.figures()[1] == 4)
         account.hold(ONE, hold_id="another")
+
+
+def test_a_caller_that_takes_no_answers_holds_up_no_server_that_goes_down(tmp_path: Path) -> None:
+    with ExitStack() as server:
+        running = server.enter_context(shop(tmp_path, drain_s=0.5))
+        account = running.account(2**40)
+        with connected(running.socket) as channel, Talk(channel) as talk:
+            for n in range(400):
+                talk.send(*((100 * n + m, hold(account, f"h{n}-{m}")) for m in range(100)))
+            wait_until(lambda: account.figures()[1] > 1_000)
+            before = time.monotonic()
+            server.close()
+            assert time.monotonic() - before < 8
 
 
 def drained(folder: Path) -> tuple[set[int], set[int], int, list[pb.SessionResponse]]:
