@@ -3,9 +3,10 @@
 A session is begun when a call finds another one under way, and used from the moment when the server
 says that it is there; until then, and where it never does, every call is made alone. A call that
 finds nobody writing leaves at once; those that come while a message is being written, or in the
-same turn of the event loop, leave together in the next one. `Desk` knows what was asked
-and what belongs to an answer; it sends nothing and waits for nothing. `TaskSession` makes it run in
-an event loop, `ThreadSession` between threads.
+same turn of the event loop, leave together in the next one.
+
+`Desk` knows what was asked and what belongs to an answer; it sends nothing and waits for nothing.
+`TaskSession` makes it run in an event loop, `ThreadSession` between threads.
 
 An answer belongs to the call whose number it carries. Numbers are never used twice in a session, so
 what comes for a call that was given up belongs to nobody, and is thrown away.
@@ -48,12 +49,15 @@ _AT_ONCE: Final = 1_000
 _BYTES_MAX: Final = 1024 * 1024
 _AROUND = 40
 
-_IDLE_S = 10.0
-_SILENT_S = 1.0
-_BYE_S = 0.5
-_LAST_S = 0.01
 _REST_S_MIN = 0.1
 _REST_S_MAX = 600.0
+# Who leaves sooner says nothing of the session; who waits to the end of their time does.
+_SILENT_S = 1.0
+# How long threads wait for calls.
+_IDLE_S = 10.0
+# How long the server may take to end its side, and gRPC to tell of an end.
+_BYE_S = 0.5
+_LAST_S = 0.01
 
 Answer: TypeAlias = Message | Status
 Deliver: TypeAlias = "Callable[[Answer | None], object]"
@@ -91,15 +95,17 @@ class Trust:
 class Asked:
     """One call on its way."""
 
-    __slots__ = ("body", "deliver", "heard", "name", "number", "sent_s")
+    __slots__ = ("asked_s", "body", "deliver", "heard", "name", "number", "sent")
 
     def __init__(self, number: int, method: Method, body: bytes, deliver: Deliver) -> None:
         self.number = number
         self.name = method.name
         self.body = body
         self.deliver = deliver
-        self.sent_s: float | None = None
+        self.sent = False
+        self.asked_s = time.monotonic()
         self.heard = 0
+        """How many messages had come when it was asked."""
 
 
 class Desk:
@@ -125,6 +131,7 @@ class Desk:
     def ask(self, method: Method, body: bytes, deliver: Deliver) -> Asked:
         """Put a call into the next message; None is delivered if it has to be made alone."""
         asked = Asked(next(self._numbers), method, body, deliver)
+        asked.heard = self._heard
         self._waiting[asked.number] = asked
         self._unsent.append(asked)
         return asked
@@ -133,7 +140,6 @@ class Desk:
         """The next message; None if there is nothing to be sent."""
         request = SessionRequest()
         add, unsent, count, size = request.operations.add, self._unsent, 0, 0
-        now_s = time.monotonic()
         while unsent and count < _AT_ONCE:
             asked = unsent[0]
             if asked.number in self._waiting:
@@ -144,7 +150,7 @@ class Desk:
                 # One without any field is there, too.
                 part.SetInParent()
                 part.MergeFromString(asked.body)
-                asked.sent_s, asked.heard = now_s, self._heard
+                asked.sent = True
                 count += 1
             unsent.popleft()
         return request.SerializeToString(deterministic=True) if count else None
@@ -164,18 +170,18 @@ class Desk:
 
     def leave(self, asked: Asked) -> None:
         """Nobody waits for this answer any more, if it has not come."""
-        if self._waiting.pop(asked.number, None) is not None and self._silent_s(asked) > _SILENT_S:
-            self._distrust()
+        if self._waiting.pop(asked.number, None) is not None and (
+            time.monotonic() - asked.asked_s > _SILENT_S
+        ):
+            self._distrust_since(asked)
 
     def late(self, asked: Asked) -> Status:
         """The status of a call that has waited long enough."""
-        if self._silent_s(asked):
-            self._distrust()
-        sent = asked.sent_s is not None
+        self._distrust_since(asked)
         return Status(
             code=grpc.StatusCode.DEADLINE_EXCEEDED,
-            text="there was no answer in time" if sent else "it could not be sent in time",
-            outcome="unknown" if sent else "not-applied",
+            text="there was no answer in time" if asked.sent else "it could not be sent in time",
+            outcome="unknown" if asked.sent else "not-applied",
         )
 
     def end(self, status: Status) -> None:
@@ -191,11 +197,10 @@ class Desk:
         for asked in waiting.values():
             asked.deliver(_end(asked, status))
 
-    def _silent_s(self, asked: Asked) -> float:
-        """How long nothing at all has come since it was sent."""
-        if asked.sent_s is None or asked.heard != self._heard:
-            return 0
-        return time.monotonic() - asked.sent_s
+    def _distrust_since(self, asked: Asked) -> None:
+        """Give the session up if nothing at all has come since then."""
+        if asked.heard == self._heard:
+            self._distrust()
 
     def _distrust(self) -> None:
         # Others should not wait here in vain. Who waits already may still be answered.
@@ -227,15 +232,13 @@ _DRAINING = Status(
     outcome="not-applied",
     reason="SHUTTING_DOWN",
 )
-
-
 _CLOSED = Status(code=grpc.StatusCode.CANCELLED, text="the client was closed", outcome="unknown")
 _ENDED = Status(code=grpc.StatusCode.UNAVAILABLE, text="the session has ended", outcome="unknown")
 
 
 def _end(asked: Asked, status: Status) -> Answer | None:
     """What the end of the session is for a call that has no answer."""
-    unknown = asked.sent_s is not None and status.outcome != "not-applied"
+    unknown = asked.sent and status.outcome != "not-applied"
     if not unknown and not status.transient:
         # That is not about this call, which is still to be made.
         return None
@@ -257,7 +260,21 @@ def _of_end(error: grpc.RpcError, *, broken: bool) -> Status:
     return status
 
 
-class TaskSession:
+class _Session:
+    _desk: Desk
+
+    @property
+    def begun(self) -> bool:
+        """Whether calls may be made in it."""
+        return self._desk.begun and not self._desk.over
+
+    @property
+    def over(self) -> bool:
+        """Whether another session may be begun."""
+        return self._desk.over
+
+
+class TaskSession(_Session):
     """A session in an event loop. Belongs to the loop that made it."""
 
     def __init__(self, channel: grpc.aio.Channel, trust: Trust) -> None:
@@ -273,16 +290,6 @@ class TaskSession:
         name = "creditgate-session"
         self._writing = self._loop.create_task(self._write(), name=name, context=context)
         self._reading = self._loop.create_task(self._read(), name=name, context=context)
-
-    @property
-    def begun(self) -> bool:
-        """Whether calls may be made in it."""
-        return self._desk.begun and not self._desk.over
-
-    @property
-    def over(self) -> bool:
-        """Whether another session may be begun."""
-        return self._desk.over
 
     async def ask(self, method: Method, body: bytes, timeout_s: float) -> Answer | None:
         """Make a call; None if it has to be made alone."""
@@ -344,7 +351,7 @@ class TaskSession:
                 await asyncio.sleep(_LAST_S)
 
 
-class ThreadSession:
+class ThreadSession(_Session):
     """A session between threads: one writes (it is gRPC's), one reads, while there are calls."""
 
     def __init__(self, channel: grpc.Channel, trust: Trust) -> None:
@@ -355,16 +362,6 @@ class ThreadSession:
         self._call = method(self._messages())
         self._reader = threading.Thread(target=self._read, name="creditgate-session", daemon=True)
         self._reader.start()
-
-    @property
-    def begun(self) -> bool:
-        """Whether calls may be made in it."""
-        return self._desk.begun and not self._desk.over
-
-    @property
-    def over(self) -> bool:
-        """Whether another session may be begun."""
-        return self._desk.over
 
     def ask(self, method: Method, body: bytes, timeout_s: float) -> Answer | None:
         """Make a call; None if it has to be made alone."""

@@ -133,8 +133,6 @@ class Chaos:
         self.seen["sessions"] += 1
         if self.chance(20):
             await context.abort(*self.rng.choice([(C.UNIMPLEMENTED, ""), (C.UNAVAILABLE, "")]))
-        if self.chance(20):
-            await asyncio.sleep(30)
         results: asyncio.Queue[pb.SessionResult | Fails | None] = asyncio.Queue()
         writing = asyncio.create_task(self._write(results, context))
         try:

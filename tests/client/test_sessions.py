@@ -232,7 +232,7 @@ async def test_answers_are_never_mixed_up_among_threads(place: str, seed: int) -
     server = await chaos_among_threads(place, seed)
     assert server.seen["failed after"], server.seen
     assert server.seen["sessions"] > 1, server.seen
-    assert server.seen["in session"] > 100, server.seen
+    assert server.seen["in session"] > 30, server.seen
     assert max(server.sizes) > 1
 
 
@@ -291,7 +291,7 @@ def test_every_answer_goes_to_its_call_at_most_once_and_in_the_end_always(
         for answer in got:
             if isinstance(answer, Status):
                 # What was never sent was not applied, and nothing is said of what was.
-                assert answer.outcome == ("not-applied" if asked.sent_s is None else "unknown")
+                assert answer.outcome == ("unknown" if asked.sent else "not-applied")
             else:
                 belongs(call, answer)
     assert counter.desk.idle
