@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from creditgate import _faults
-from creditgate._session import TaskSession, ThreadSession, Trust, fits
+from creditgate._session import TaskSession, ThreadSession, Trust, fits, may_begin
 
 if TYPE_CHECKING:
     from creditgate._beats import TaskHeart, ThreadHeart
@@ -151,7 +151,7 @@ class Processes:
 
     def _session(self, process: Process) -> ThreadSession | None:
         session = process.session
-        if (session is None or session.over) and process.trust:
+        if (session is None or session.over) and process.trust and may_begin():
             with process.lock:
                 session = process.session
                 if session is None or session.over:

@@ -19,8 +19,10 @@ import contextlib
 import contextvars
 import dataclasses
 import itertools
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -352,7 +354,10 @@ class TaskSession(_Session):
 
 
 class ThreadSession(_Session):
-    """A session between threads: one writes (it is gRPC's), one reads, while there are calls."""
+    """A session between threads: one writes (it is gRPC's), one reads, while there are calls.
+
+    It ends before its process forks: gRPC does not get a stream across that on every version.
+    """
 
     def __init__(self, channel: grpc.Channel, trust: Trust) -> None:
         self._desk = Desk(trust)
@@ -362,6 +367,7 @@ class ThreadSession(_Session):
         self._call = method(self._messages())
         self._reader = threading.Thread(target=self._read, name="creditgate-session", daemon=True)
         self._reader.start()
+        _between_threads.add(self)
 
     def ask(self, method: Method, body: bytes, timeout_s: float) -> Answer | None:
         """Make a call; None if it has to be made alone."""
@@ -387,14 +393,23 @@ class ThreadSession(_Session):
         with self._changed:
             return answers[0] if answers else self._desk.late(asked)
 
-    def close(self) -> None:
-        """End it now."""
+    def close(self, status: Status = _CLOSED) -> None:
+        """End it now; `status` is what calls under way are told."""
         with self._changed:
-            self._desk.end(_CLOSED)
+            self._desk.end(status)
             self._changed.notify()
         self._call.cancel()
         if self._reader is not threading.current_thread():
             self._reader.join()
+
+    def finish(self) -> None:
+        """Take no more calls, and end when those under way are answered, or soon."""
+        with self._changed:
+            self._desk.over = True
+            self._changed.notify()
+        self._reader.join(_BYE_S)
+        if self._reader.is_alive():
+            self.close(_ENDED)
 
     def _messages(self) -> Iterator[bytes]:
         while True:
@@ -424,3 +439,31 @@ class ThreadSession(_Session):
                 self._desk.end(status)
                 self._changed.notify()
             self._call.cancel()
+
+
+_between_threads: weakref.WeakSet[ThreadSession] = weakref.WeakSet()
+_forking = False
+
+
+def may_begin() -> bool:
+    """Whether threads may begin a session: not while their process forks."""
+    return not _forking
+
+
+def _before_fork() -> None:
+    global _forking  # noqa: PLW0603 - There is one process.
+    _forking = True
+    for session in list(_between_threads):
+        session.finish()
+
+
+def _after_fork() -> None:
+    global _forking  # noqa: PLW0603
+    _forking = False
+    _between_threads.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )

@@ -205,8 +205,8 @@ async def test_answers_are_never_mixed_up_among_tasks(place: str, seed: int) -> 
     server = await chaos_among_tasks(place, seed)
     # It has gone wrong in many ways, and in the session, too.
     assert server.seen["failed after"], server.seen
-    assert server.seen["sessions"] > 2, server.seen
-    assert server.seen["in session"] > 300, server.seen
+    assert server.seen["sessions"] > 1, server.seen
+    assert server.seen["in session"] > 100, server.seen
     assert max(server.sizes) > 5
 
 
@@ -671,8 +671,10 @@ def work():
 
 while work() is None:
     pass
+session = client._processes.here().session
 before = time.monotonic()
 child = os.fork()
+assert session.over, "gRPC forks badly beside a stream"
 if not child:
     signal.alarm(20)
     assert client._processes.here().session is None
