@@ -113,8 +113,8 @@ class CreditsStub:
     and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
     will, and throw the answer away when it comes.
 
-    The server reads no further message while 1,000 operations have no answer yet, or their answers are
-    not taken: a caller that reads slowly slows itself, and nobody else.
+    The server reads no further message while 1,000 operations have no answer that you have taken, or
+    1 MiB of messages is under way: a caller that reads slowly slows itself, and nobody else.
 
     End your side when you want no more: what was read is answered, then the stream ends with OK. With any
     other status too, all that was read has been answered before it, as far as the connection stands;
@@ -218,8 +218,8 @@ class CreditsAsyncStub:
     and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
     will, and throw the answer away when it comes.
 
-    The server reads no further message while 1,000 operations have no answer yet, or their answers are
-    not taken: a caller that reads slowly slows itself, and nobody else.
+    The server reads no further message while 1,000 operations have no answer that you have taken, or
+    1 MiB of messages is under way: a caller that reads slowly slows itself, and nobody else.
 
     End your side when you want no more: what was read is answered, then the stream ends with OK. With any
     other status too, all that was read has been answered before it, as far as the connection stands;
@@ -345,8 +345,8 @@ class CreditsServicer(metaclass=abc.ABCMeta):
         and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
         will, and throw the answer away when it comes.
 
-        The server reads no further message while 1,000 operations have no answer yet, or their answers are
-        not taken: a caller that reads slowly slows itself, and nobody else.
+        The server reads no further message while 1,000 operations have no answer that you have taken, or
+        1 MiB of messages is under way: a caller that reads slowly slows itself, and nobody else.
 
         End your side when you want no more: what was read is answered, then the stream ends with OK. With any
         other status too, all that was read has been answered before it, as far as the connection stands;
