@@ -437,7 +437,8 @@ async def test_a_session_that_falls_silent_is_given_up(place: str) -> None:
         first = client._loops.here().session
         server.lost = 1000
         asked = asyncio.ensure_future(client.get_balance("a"))
-        await asyncio.sleep(0.1)
+        while not server.seen["lost"]:  # noqa: ASYNC110 - there is nothing to wait for but a number
+            await asyncio.sleep(0.01)
         server.lost = 0
         # It was lost in the session; asked again, it goes another way.
         belongs(calls.get_balance("a"), await asked)
@@ -486,11 +487,12 @@ async def test_callers_that_leave_are_none_of_the_others_business(
 
 
 async def test_an_answer_that_comes_too_late_is_nobodys(server: FakeServer) -> None:
-    async with AsyncClient(server.address, timeout_s=0.1, budget_s=0) as client:
+    async with AsyncClient(server.address) as client:
         await begin(client)
         released = threading.Event()
         server.tell("authorize", when(released))
-        late = asyncio.ensure_future(client.authorize("a", "late", action="x"))
+        impatient = client.with_options(timeout_s=0.2, budget_s=0)
+        late = asyncio.ensure_future(impatient.authorize("a", "late", action="x"))
         await asyncio.to_thread(server.wait_for, "authorize", 1)
         await client.get_balance("a")
         with pytest.raises(creditgate.OutcomeUnknown) as caught:
