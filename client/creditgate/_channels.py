@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from creditgate import _faults
+from creditgate._session import TaskSession, ThreadSession, Trust, fits, may_begin
+
 if TYPE_CHECKING:
     from creditgate._beats import TaskHeart, ThreadHeart
     from creditgate._methods import Method
+    from creditgate._session import Answer
 
 ADDRESS_VARIABLE = "CREDITGATE_ADDRESS"
 ADDRESS_DEFAULT = "127.0.0.1:7420"
@@ -72,6 +76,9 @@ class Process:
         self.lock = threading.Lock()
         self.channel: grpc.Channel | None = None
         self.methods: dict[str, grpc.UnaryUnaryMultiCallable[bytes, Any]] = {}
+        self.trust = Trust()
+        self.session: ThreadSession | None = None
+        self.under_way: set[object] = set()
         self.heart: ThreadHeart | None = None
 
 
@@ -93,19 +100,30 @@ class Processes:
         # left in the dict stays there untouched: to close its channel here would disturb it there.
         return self._processes.setdefault(os.getpid(), Process())
 
-    def method(self, called: Method) -> grpc.UnaryUnaryMultiCallable[bytes, Any]:
-        """Give what sends the bytes of a request and brings the answer."""
+    @property
+    def closed(self) -> bool:
+        """Whether no more calls can be made."""
+        return self._closed
+
+    def ask(self, called: Method, body: bytes, timeout_s: float) -> Answer:
+        """Send the bytes of a request, and give the answer or the status."""
         process = self.here()
-        method = process.methods.get(called.path)
-        if method is None:
-            with process.lock:
-                if self._closed:
-                    raise RuntimeError("the client is closed")
-                if process.channel is None:
-                    process.channel = self._connect()
-                method = process.channel.unary_unary(called.path, None, called.response.FromString)
-                process.methods[called.path] = method
-        return method
+        mine = object()
+        process.under_way.add(mine)
+        try:
+            # Alone, it costs less than the threads of a session.
+            if len(process.under_way) > 1 and fits(called, body):
+                session = self._session(process)
+                answer = None if session is None else session.ask(called, body, timeout_s)
+                if answer is not None:
+                    return answer
+            method = process.methods.get(called.path) or self._method(process, called)
+            found: Answer = method(body, timeout=timeout_s)
+        except grpc.RpcError as error:
+            return _faults.of_rpc(error)
+        finally:
+            process.under_way.discard(mine)
+        return found
 
     def close(self) -> None:
         """Close what belongs to this process."""
@@ -113,11 +131,40 @@ class Processes:
         with process.lock:
             self._closed = True
             process.methods.clear()
+            session, process.session = process.session, None
             channel, process.channel = process.channel, None
         if process.heart is not None:
             process.heart.stop()
+        if session is not None:
+            session.close()
         if channel is not None:
             channel.close()
+
+    def _method(self, process: Process, called: Method) -> grpc.UnaryUnaryMultiCallable[bytes, Any]:
+        with process.lock:
+            method: grpc.UnaryUnaryMultiCallable[bytes, Any]
+            method = self._channel(process).unary_unary(
+                called.path, None, called.response.FromString
+            )
+            process.methods[called.path] = method
+        return method
+
+    def _session(self, process: Process) -> ThreadSession | None:
+        session = process.session
+        if (session is None or session.over) and process.trust and may_begin():
+            with process.lock:
+                session = process.session
+                if session is None or session.over:
+                    session = ThreadSession(self._channel(process), process.trust)
+                    process.session = session
+        return session if session is not None and session.begun else None
+
+    def _channel(self, process: Process) -> grpc.Channel:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if process.channel is None:
+            process.channel = self._connect()
+        return process.channel
 
     def _connect(self) -> grpc.Channel:
         if self._credentials is None:
@@ -131,6 +178,9 @@ class Loop:
     def __init__(self) -> None:
         self.channel: grpc.aio.Channel | None = None
         self.methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
+        self.trust = Trust()
+        self.session: TaskSession | None = None
+        self.under_way = 0
         self.heart: TaskHeart | None = None
 
 
@@ -157,8 +207,42 @@ class Loops:
             loop = self._loops[running] = Loop()
         return loop
 
-    def method(self, called: Method) -> grpc.aio.UnaryUnaryMultiCallable[bytes, Any]:
-        """Give what sends the bytes of a request and brings the answer."""
+    @property
+    def closed(self) -> bool:
+        """Whether no more calls can be made."""
+        return self._closed
+
+    async def ask(self, called: Method, body: bytes, timeout_s: float) -> Answer:
+        """Send the bytes of a request, and give the answer or the status."""
+        loop = self._usable()
+        loop.under_way += 1
+        try:
+            session = self._session(loop) if fits(called, body) else None
+            if session is not None:
+                answer = await session.ask(called, body, timeout_s)
+                if answer is not None:
+                    return answer
+            method = loop.methods.get(called.path) or self._method(loop, called)
+            found: Answer = await method(body, timeout=timeout_s)
+        except grpc.RpcError as error:
+            return _faults.of_rpc(error)
+        finally:
+            loop.under_way -= 1
+        return found
+
+    async def close(self) -> None:
+        """Close what belongs to the running event loop."""
+        self._closed = True
+        loop = self.here()
+        loop.methods.clear()
+        if loop.heart is not None:
+            await loop.heart.stop()
+        if loop.session is not None:
+            await loop.session.close()
+        if loop.channel is not None:
+            await loop.channel.close()
+
+    def _usable(self) -> Loop:
         if self._closed:
             raise RuntimeError("the client is closed")
         if self._pid is None:
@@ -168,24 +252,24 @@ class Loops:
                 "this AsyncClient was used before the process forked: "
                 "make it after the fork, or use Client"
             )
-        loop = self.here()
-        method = loop.methods.get(called.path)
-        if method is None:
-            if loop.channel is None:
-                loop.channel = self._connect()
-            method = loop.channel.unary_unary(called.path, None, called.response.FromString)
-            loop.methods[called.path] = method
+        return self.here()
+
+    def _method(self, loop: Loop, called: Method) -> grpc.aio.UnaryUnaryMultiCallable[bytes, Any]:
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, Any]
+        method = self._channel(loop).unary_unary(called.path, None, called.response.FromString)
+        loop.methods[called.path] = method
         return method
 
-    async def close(self) -> None:
-        """Close what belongs to the running event loop."""
-        self._closed = True
-        loop = self.here()
-        loop.methods.clear()
-        if loop.heart is not None:
-            await loop.heart.stop()
-        if loop.channel is not None:
-            await loop.channel.close()
+    def _session(self, loop: Loop) -> TaskSession | None:
+        session = loop.session
+        if (session is None or session.over) and loop.under_way > 1 and loop.trust:
+            loop.session = session = TaskSession(self._channel(loop), loop.trust)
+        return session if session is not None and session.begun else None
+
+    def _channel(self, loop: Loop) -> grpc.aio.Channel:
+        if loop.channel is None:
+            loop.channel = self._connect()
+        return loop.channel
 
     def _connect(self) -> grpc.aio.Channel:
         if self._credentials is None:

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from creditgate import _channels, _holds, calls, errors
 from creditgate._beats import TaskHeart, ThreadHeart
 from creditgate._channels import Loops, Processes
+from creditgate._faults import Status
 from creditgate._holds import AsyncHold, Hold
 from creditgate._retry import Retries, RetryPolicy, Timing
 from creditgate.calls import Call
@@ -147,9 +148,9 @@ class Client(_Shared):
     ```
 
     Make one at import time and share it: nothing is connected before the first call, threads may
-    use it at once, and a process that is forked afterwards connects for itself. (If the parent
-    made calls before, gRPC must not be told `GRPC_ENABLE_FORK_SUPPORT=0`.) A hold belongs to the
-    process that entered its block.
+    use it at once (their calls then travel together, as messages of one stream), and a process
+    that is forked afterwards connects for itself. (If the parent made calls before, gRPC must not
+    be told `GRPC_ENABLE_FORK_SUPPORT=0`.) A hold belongs to the process that entered its block.
 
     `address` is `host:port` or `unix:/path`. `credentials` makes the connection TLS. `timeout_s`
     bounds one attempt, `budget_s` all attempts of a call. Everything that is safe to ask again is
@@ -239,15 +240,12 @@ class Client(_Shared):
     def call(self, request: Call[Any] | Message) -> Any:
         """Make a call of `creditgate.calls`, or send a request message of the contract as it is."""
         call = _call(request)
-        send = self._processes.method(call.method)
         body, retries = self._retries(call)
         while True:
-            try:
-                answer = send(body, timeout=retries.timeout_s)
-            except grpc.RpcError as error:
-                pause_s = retries.failed(error)
-            else:
+            answer = self._processes.ask(call.method, body, retries.timeout_s)
+            if not isinstance(answer, Status):
                 return _checked(call, answer)
+            pause_s = retries.failed(answer, last=self._processes.closed)
             self._sleep(pause_s)
 
     def close(self) -> None:
@@ -285,8 +283,9 @@ class AsyncClient(_Shared):
         await hold.settle(quantity=len(images))
     ```
 
-    Make one and share it: it connects at the first call, once for each event loop. Close it in
-    the loop that used it. It must not be used on both sides of a fork, because gRPC's asyncio
+    Make one and share it: it connects at the first call, once for each event loop, and calls that
+    are made at the same time travel together, as messages of one stream. Close it in the loop that
+    used it. It must not be used on both sides of a fork, because gRPC's asyncio
     part cannot: prefork workers take `Client`, or make their `AsyncClient` after the fork.
     """
 
@@ -378,15 +377,12 @@ class AsyncClient(_Shared):
     async def call(self, request: Call[Any] | Message) -> Any:
         """Make a call of `creditgate.calls`, or send a request message of the contract as it is."""
         call = _call(request)
-        send = self._loops.method(call.method)
         body, retries = self._retries(call)
         while True:
-            try:
-                answer = await send(body, timeout=retries.timeout_s)
-            except grpc.RpcError as error:
-                pause_s = retries.failed(error)
-            else:
+            answer = await self._loops.ask(call.method, body, retries.timeout_s)
+            if not isinstance(answer, Status):
                 return _checked(call, answer)
+            pause_s = retries.failed(answer, last=self._loops.closed)
             await self._sleep(pause_s)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""From a gRPC status, or a Fault of Execute, to an exception."""
+"""From a gRPC status, or the Fault of an operation, to an exception."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ _TRANSIENT = {
 # gRPC says so when it found no connection on which to send the request. Should the words change,
 # the outcome becomes unknown, which is never wrong.
 _NEVER_SENT = "failed to connect to all addresses"
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _VERDICTS = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
@@ -83,6 +84,8 @@ class Status:
     metadata: Mapping[str, str] = field(default_factory=dict)
     pushback_s: float | None = None
     """How long the server asks us to wait; infinite if it asks us not to come again."""
+    cause: BaseException | None = field(default=None, compare=False)
+    """What gRPC raised, if it did."""
 
     @property
     def transient(self) -> bool:
@@ -140,13 +143,13 @@ def of_rpc(error: grpc.RpcError) -> Status:
         reason=reason,
         metadata=metadata,
         pushback_s=_pushback(trailing.get(PUSHBACK_KEY), delay_s),
+        cause=error,
     )
 
 
 def of_operation(fault: FaultMessage) -> Status:
-    """Take apart what one operation of Execute was answered."""
-    codes = {code.value[0]: code for code in grpc.StatusCode}
-    code = codes.get(fault.code, grpc.StatusCode.UNKNOWN)
+    """Take apart what one operation of Execute or Session was answered."""
+    code = _CODES.get(fault.code, grpc.StatusCode.UNKNOWN)
     try:
         reason = ErrorReason.Name(fault.reason).removeprefix(_PREFIX)
     except ValueError:

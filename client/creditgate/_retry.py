@@ -7,13 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from creditgate import _faults
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import grpc
-
+    from creditgate._faults import Status
     from creditgate.calls import Call
 
 
@@ -67,24 +64,27 @@ class Retries:
             return self._policy.timeout_s
         return max(0.0, min(self._policy.timeout_s, self._end - self._timing.now()))
 
-    def failed(self, error: grpc.RpcError) -> float:
-        """Tell how long to pause before the next attempt, or raise what the caller gets."""
-        status = _faults.of_rpc(error)
+    def failed(self, status: Status, *, last: bool = False) -> float:
+        """Tell how long to pause before the next attempt, or raise what the caller gets.
+
+        `last`: there can be no other attempt.
+        """
         self._failures += 1
         # One attempt that may have taken effect leaves the call unknown, whatever later ones are
         # answered.
         self._unknown = self._unknown or status.outcome == "unknown"
         pause_s = self._pause_s(status)
-        if not self._again(status) or self._timing.now() + pause_s >= self._end:
+        if last or not self._again(status) or self._timing.now() + pause_s >= self._end:
             lost = self._unknown and not status.definite and status.outcome != "applied"
-            raise status.fault(self._call, "unknown" if lost else status.outcome) from error
+            fault = status.fault(self._call, "unknown" if lost else status.outcome)
+            raise fault from status.cause
         return pause_s
 
-    def _again(self, status: _faults.Status) -> bool:
+    def _again(self, status: Status) -> bool:
         # "applied" too: the next attempt is a replay, and brings the answer.
         return status.transient or (status.outcome != "not-applied" and self._call.method.changes)
 
-    def _pause_s(self, status: _faults.Status) -> float:
+    def _pause_s(self, status: Status) -> float:
         policy = self._policy
         # 2^60 is beyond any backoff_max_s and within floats.
         longest_s = min(policy.backoff_max_s, policy.backoff_s * 2.0 ** min(self._failures - 1, 60))

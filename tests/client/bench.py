@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -103,3 +104,12 @@ def make_client(
     if kind == "sync":
         return AnyClient(Client(address, retry=retry, timing=clock.timing, sleep=clock.sleep))
     return AnyClient(AsyncClient(address, retry=retry, timing=clock.timing, sleep=clock.asleep))
+
+
+async def begin_session(client: AnyClient) -> None:
+    """Have an asyncio client begin its session, by calls at the same time."""
+    assert isinstance(client.it, AsyncClient)
+    loop = client.it._loops.here()
+    async with asyncio.timeout(10):
+        while loop.session is None or not loop.session.begun:
+            await asyncio.gather(*(client.get_balance("a") for _ in range(2)))

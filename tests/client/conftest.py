@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.client.bench import AnyClient, Clock, make_client
+from tests.client.bench import AnyClient, Clock, begin_session, make_client
 from tests.client.fake import FakeServer, serving
 
 if TYPE_CHECKING:
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def server() -> Iterator[FakeServer]:
+def server(request: pytest.FixtureRequest) -> Iterator[FakeServer]:
+    node: Any = request.node
+    kind = getattr(node, "callspec", None) and node.callspec.params.get("client")
     # A socket's path has a hundred characters at most, and those of tmp_path can be longer.
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder), sessions=kind == "session") as server,
+    ):
         yield server
 
 
@@ -27,11 +32,15 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture(params=["sync", "async", "session"])
 async def client(
     request: pytest.FixtureRequest, server: FakeServer, clock: Clock
 ) -> AsyncIterator[AnyClient]:
     """One client after the other: what is true of one must be true of both."""
-    client = make_client(request.param, server.address, clock)
+    kind = "async" if request.param == "session" else request.param
+    client = make_client(kind, server.address, clock)
+    if request.param == "session":
+        await begin_session(client)
+        server.asked.clear()
     yield client
     await client.close()

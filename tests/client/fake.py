@@ -7,11 +7,12 @@ is enough to see what a client asks, byte for byte, and what it makes of the ans
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,17 @@ from google.rpc import (  # type: ignore[import-untyped] # not marked
     status_pb2,
 )
 
+from creditgate import _session
 from creditgate._methods import METHODS, Method, method_of
 from creditgate.v1 import credits_pb2
-from creditgate.v1.credits_pb2 import Fault, Operation, Result
+from creditgate.v1.credits_pb2 import (
+    Fault,
+    Operation,
+    Result,
+    SessionRequest,
+    SessionResponse,
+    SessionResult,
+)
 from creditgate.v1.error_reason_pb2 import ErrorReason
 from creditgate.v1.resources_pb2 import Decision, Hold, HoldState
 
@@ -107,11 +116,15 @@ class Asked:
     request: Any
     time_s: float
     metadata: dict[str, Any]
+    in_session: bool = False
 
 
 class FakeServer:
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, sessions: bool = False) -> None:
+        """`sessions`: whether it has the method Session."""
         self.address = address
+        self.sessions: list[int] = []
+        """How many operations came in each message of Session."""
         self.asked: list[Asked] = []
         self.holds: dict[tuple[str, str], Hold] = {}
         self.operations: dict[tuple[str, str, str], tuple[bytes, Message]] = {}
@@ -119,12 +132,17 @@ class FakeServer:
         self._always: dict[str, Step] = {}
         self._script: dict[str, deque[Step]] = defaultdict(deque)
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)]
+            futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)]
         )
         handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = defaultdict(dict)
         for method in METHODS.values():
             _, service, name = method.path.split("/")
             handlers[service][name] = grpc.unary_unary_rpc_method_handler(self._handler(method))
+        if sessions:
+            _, service, name = _session.PATH.split("/")
+            handlers[service][name] = grpc.stream_stream_rpc_method_handler(
+                self._session, SessionRequest.FromString, SessionResponse.SerializeToString
+            )
         for service, methods in handlers.items():
             self._server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(service, methods),)
@@ -166,21 +184,66 @@ class FakeServer:
     def _handler(self, method: Method) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
             request = method.request.FromString(body)
-            with self.arrived:
-                metadata = {pair[0]: pair[1] for pair in context.invocation_metadata()}
-                asked = Asked(method.name, body, request, context.time_remaining() or 0, metadata)
-                self.asked.append(asked)
-                self.arrived.notify_all()
-            script = self._script[method.name]
-            step = script.popleft() if script else self._always.get(method.name)
+            metadata = {pair[0]: pair[1] for pair in context.invocation_metadata()}
+            asked = Asked(method.name, body, request, context.time_remaining() or 0, metadata)
             try:
-                answer = self._answer(step, request)
+                answer = self._asked(asked)
             except Fails as fails:
                 context.set_trailing_metadata(fails.all_trailing())
                 context.abort(fails.code, fails.text)
             return answer.SerializeToString()
 
         return handle
+
+    def _asked(self, asked: Asked) -> Message:
+        with self.arrived:
+            self.asked.append(asked)
+            self.arrived.notify_all()
+        script = self._script[asked.method]
+        step = script.popleft() if script else self._always.get(asked.method)
+        return self._answer(step, asked.request)
+
+    def _session(
+        self, messages: Iterator[SessionRequest], context: grpc.ServicerContext
+    ) -> Iterator[SessionResponse]:
+        """Every operation in a thread of its own, every answer in a message of its own."""
+        script = self._script["session"]
+        if script:
+            fails = script.popleft()
+            assert isinstance(fails, Fails)
+            context.set_trailing_metadata(fails.all_trailing())
+            context.abort(fails.code, fails.text)
+        ready: queue.Queue[SessionResponse | None] = queue.Queue()
+
+        def answer(number: int, operation: Operation) -> None:
+            which = operation.WhichOneof("operation")
+            assert which is not None
+            request = getattr(operation, which)
+            body = request.SerializeToString(deterministic=True)
+            try:
+                found = self._asked(Asked(which, body, request, 0, {}, in_session=True))
+                result = Result(**{which: found})  # type: ignore[arg-type]
+            except Fails as fails:
+                result = _fault(fails)
+            ready.put(SessionResponse(results=[SessionResult(number=number, result=result)]))
+
+        def read() -> None:
+            threads = []
+            with suppress(grpc.RpcError):
+                for message in messages:
+                    self.sessions.append(len(message.operations))
+                    for each in message.operations:
+                        arguments = (each.number, each.operation)
+                        threads.append(threading.Thread(target=answer, args=arguments, daemon=True))
+                        threads[-1].start()
+            for thread in threads:
+                thread.join()
+            ready.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        yield SessionResponse()
+        while (response := ready.get()) is not None:
+            yield response
 
     def _answer(self, step: Step | None, request: Message) -> Message:
         if step is None:
@@ -283,15 +346,7 @@ class FakeServer:
             made: dict[str, Any] = {which: self._answer(step, getattr(operation, which))}
             return Result(**made)
         except Fails as fails:
-            return Result(
-                fault=Fault(
-                    reason=ErrorReason.Value(f"ERROR_REASON_{fails.reason or 'UNSPECIFIED'}"),
-                    code=fails.code.value[0],
-                    message=fails.text,
-                    metadata=fails.metadata,
-                    credit_outcome=fails.outcome,
-                )
-            )
+            return _fault(fails)
 
     def _once(self, verb: str, request: Any, make: Callable[[], Message]) -> Message:
         key = (request.hold_id, (request.operation_id and "any") or verb, request.operation_id)
@@ -335,10 +390,23 @@ class FakeServer:
         return hold
 
 
+def _fault(fails: Fails) -> Result:
+    name = f"ERROR_REASON_{fails.reason or 'UNSPECIFIED'}"
+    return Result(
+        fault=Fault(
+            reason=ErrorReason.Value(name),
+            code=fails.code.value[0],
+            message=fails.text,
+            metadata=fails.metadata,
+            credit_outcome=fails.outcome,
+        )
+    )
+
+
 @contextmanager
-def serving(folder: Path) -> Iterator[FakeServer]:
+def serving(folder: Path, *, sessions: bool = False) -> Iterator[FakeServer]:
     """A server on a socket in the folder."""
-    server = FakeServer(f"unix:{folder}/s")
+    server = FakeServer(f"unix:{folder}/s", sessions=sessions)
     server.start()
     try:
         yield server

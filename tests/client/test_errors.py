@@ -130,6 +130,7 @@ def test_the_table_of_the_contract_was_read() -> None:
     ],
 )
 @pytest.mark.parametrize("reason", ["", "OF_A_LATER_VERSION"])
+@pytest.mark.parametrize("client", ["sync", "async"], indirect=True)
 async def test_a_status_without_a_known_reason_goes_by_its_code(
     client: AnyClient, server: FakeServer, code: str, kind: type[Fault], reason: str
 ) -> None:
@@ -139,6 +140,7 @@ async def test_a_status_without_a_known_reason_goes_by_its_code(
     assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize("client", ["sync", "async"], indirect=True)
 async def test_a_reason_of_another_domain_is_not_ours(
     client: AnyClient, server: FakeServer
 ) -> None:

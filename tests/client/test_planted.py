@@ -29,16 +29,13 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 def another_request_with_every_attempt(patch: pytest.MonkeyPatch) -> None:
     counter = itertools.count()
     for kind in (Processes, Loops):
-        method = kind.method
+        ask = kind.ask
 
-        def planted(self: Any, called: Any, method: Any = method) -> Any:
-            send = method(self, called)
+        def planted(self: Any, called: Any, body: bytes, timeout_s: float, ask: Any = ask) -> Any:
             # An unknown field, as a new id or a new time stamp would be.
-            return lambda body, **more: send(
-                body + b"\xfa\x3e\x01%d" % (next(counter) % 10), **more
-            )
+            return ask(self, called, body + b"\xfa\x3e\x01%d" % (next(counter) % 10), timeout_s)
 
-        patch.setattr(kind, "method", planted)
+        patch.setattr(kind, "ask", planted)
 
 
 def a_new_operation_id_with_every_call(patch: pytest.MonkeyPatch) -> None:

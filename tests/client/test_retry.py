@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import creditgate
 from creditgate import RetryPolicy, Timing, calls, errors
 from creditgate._channels import Processes
+from creditgate._faults import of_rpc
 from creditgate._methods import METHODS
 from creditgate._retry import Retries
 from creditgate.v1 import credits_pb2
@@ -159,6 +160,7 @@ async def test_all_attempts_together_stay_in_the_budget(
     assert len(server.requests("settle")) == 7
 
 
+@pytest.mark.parametrize("client", ["sync", "async"], indirect=True)
 async def test_an_attempt_without_an_answer_is_given_up_after_its_time(
     client: AnyClient, server: FakeServer
 ) -> None:
@@ -172,6 +174,7 @@ async def test_an_attempt_without_an_answer_is_given_up_after_its_time(
     assert all(0 < asked.time_s < 0.3 for asked in server.asked)
 
 
+@pytest.mark.parametrize("client", ["sync", "async"], indirect=True)
 async def test_a_server_that_asks_for_a_pause_gets_it(
     client: AnyClient, server: FakeServer, clock: Clock
 ) -> None:
@@ -183,6 +186,7 @@ async def test_a_server_that_asks_for_a_pause_gets_it(
 
 
 @pytest.mark.parametrize("said", ["-1", "soon", "20000"])
+@pytest.mark.parametrize("client", ["sync", "async"], indirect=True)
 async def test_a_server_that_asks_not_to_come_again_is_left_alone(
     client: AnyClient, server: FakeServer, said: str
 ) -> None:
@@ -226,7 +230,7 @@ def test_no_attempt_begins_or_ends_after_the_budget(
     while count < 300:
         clock.sleep(min(took, retries.timeout_s))
         try:
-            pause_s = retries.failed(Refusal())
+            pause_s = retries.failed(of_rpc(Refusal()))
         except creditgate.OutcomeUnknown:
             break
         count += 1

@@ -1030,7 +1030,7 @@ global___SessionOperation = SessionOperation
 
 @typing.final
 class SessionResponse(google.protobuf.message.Message):
-    """Answers, as many as there are at this moment."""
+    """Answers, as many as there are at this moment. The first one has none: the session has begun."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -105,13 +105,16 @@ class CreditsStub:
     none. Execute, for a batch that is there as a whole. Session, where many parts of a program call at
     once: put the operations that come up while a message is being sent into the next one.
 
+    The server's first message comes at once and is empty. Wait for it before you rely on the session: an
+    older server has no such method, and something between may not carry streams.
+
     Operations of one account in one message take effect in the order given; those of different messages
     in any order, so send what depends on an answer after that answer. Each succeeds or fails for itself,
     and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
     will, and throw the answer away when it comes.
 
-    The server reads no further message while 1,000 operations have no answer yet, or their answers are
-    not taken: a caller that reads slowly slows itself, and nobody else.
+    The server reads no further message while 1,000 operations have no answer that you have taken, or
+    1 MiB of messages is under way: a caller that reads slowly slows itself, and nobody else.
 
     End your side when you want no more: what was read is answered, then the stream ends with OK. With any
     other status too, all that was read has been answered before it, as far as the connection stands;
@@ -207,13 +210,16 @@ class CreditsAsyncStub:
     none. Execute, for a batch that is there as a whole. Session, where many parts of a program call at
     once: put the operations that come up while a message is being sent into the next one.
 
+    The server's first message comes at once and is empty. Wait for it before you rely on the session: an
+    older server has no such method, and something between may not carry streams.
+
     Operations of one account in one message take effect in the order given; those of different messages
     in any order, so send what depends on an answer after that answer. Each succeeds or fails for itself,
     and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
     will, and throw the answer away when it comes.
 
-    The server reads no further message while 1,000 operations have no answer yet, or their answers are
-    not taken: a caller that reads slowly slows itself, and nobody else.
+    The server reads no further message while 1,000 operations have no answer that you have taken, or
+    1 MiB of messages is under way: a caller that reads slowly slows itself, and nobody else.
 
     End your side when you want no more: what was read is answered, then the stream ends with OK. With any
     other status too, all that was read has been answered before it, as far as the connection stands;
@@ -331,13 +337,16 @@ class CreditsServicer(metaclass=abc.ABCMeta):
         none. Execute, for a batch that is there as a whole. Session, where many parts of a program call at
         once: put the operations that come up while a message is being sent into the next one.
 
+        The server's first message comes at once and is empty. Wait for it before you rely on the session: an
+        older server has no such method, and something between may not carry streams.
+
         Operations of one account in one message take effect in the order given; those of different messages
         in any order, so send what depends on an answer after that answer. Each succeeds or fails for itself,
         and is refused or let in like a call of its own. There are no deadlines here: stop waiting when you
         will, and throw the answer away when it comes.
 
-        The server reads no further message while 1,000 operations have no answer yet, or their answers are
-        not taken: a caller that reads slowly slows itself, and nobody else.
+        The server reads no further message while 1,000 operations have no answer that you have taken, or
+        1 MiB of messages is under way: a caller that reads slowly slows itself, and nobody else.
 
         End your side when you want no more: what was read is answered, then the stream ends with OK. With any
         other status too, all that was read has been answered before it, as far as the connection stands;

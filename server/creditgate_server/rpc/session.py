@@ -67,6 +67,8 @@ class _Session:
 
     async def serve(self) -> None:
         """Read until the caller ends or the server goes down; then answer what was read."""
+        # So that the caller knows that there is a session, and not something that swallows it.
+        await self._stream.write(pb.SessionResponse().SerializeToString())
         reading = asyncio.ensure_future(self._read())
         with self._admission.told_of_close(reading.cancel):
             await asyncio.wait([reading])
