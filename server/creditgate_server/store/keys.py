@@ -31,6 +31,15 @@ class Partition:
         return f"creditgate:{{{self.tag}}}:account:{account_id}"
 
 
+def fence(key: str) -> tuple[str, ...]:
+    """A write that changes nothing, where every script of the key's partition writes, too.
+
+    In a cluster it keeps what is written to: while a slot moves, a script finds all of its keys or
+    none, but not one that is there and one that never was.
+    """
+    return "HSET", f"{key[: key.index('}') + 1]}:closed", "", ""
+
+
 class Keys:
     """Which keys an account's commands touch."""
 
