@@ -104,7 +104,7 @@ async def test_nothing_is_overtaken_lost_or_done_twice(faults: str, seed: int) -
     errors = found.errors
     if faults != "cuts":
         assert all(error.definite for error in errors)
-        assert found.cluster.asked_in_vain < 40
+        assert found.cluster.asked_in_vain < 100
         # Most of those that are refused are none of the caller's concern.
         assert len(errors) < len(found.told) / 4, len(errors)
 
@@ -119,6 +119,21 @@ class SentAgainAtOnce(link_module._Connection):
         super()._on_error(text, waiting)
         if self._held:
             self._release()
+
+
+class HoldsWithOthers(link_module._Connection):
+    """Until what stood behind an earlier one is answered, not what stands behind this one."""
+
+    def _release(self) -> None:
+        if self._answered >= self._held_until and not self._in_error:
+            super()._release()
+
+    _in_error = False
+
+    def _on_error(self, text: str, waiting: link_module._Pending) -> None:
+        self._in_error = True
+        super()._on_error(text, waiting)
+        self._in_error = False
 
 
 class OvertakenUnseen(link_module._Connection):
@@ -167,6 +182,7 @@ class ForgetsTheLater(cluster_module.ClusterLink):
     ("defect", "faults", "found"),
     [
         (SentAgainAtOnce, "moves", "overtaken"),
+        (HoldsWithOthers, "asks", "overtaken"),
         (OvertakenUnseen, "try again", "overtaken"),
         (WithoutAsking, "asks", "asked in vain"),
         (SendsAgainAfterALoss, "cuts", "ran twice|but it ran"),
@@ -183,13 +199,13 @@ async def test_a_planted_defect_is_caught(
         monkeypatch.setattr(link_module, "_Connection", defect)
 
     async def races() -> None:
-        for seed in range(5):
+        for seed in range(20):
             try:
                 async with asyncio.timeout(3):
                     raced = await race(seed, **FAULTS[faults])
             except TimeoutError:
                 raise AssertionError("no answer") from None
-            assert raced.cluster.asked_in_vain < 40, "asked in vain"
+            assert raced.cluster.asked_in_vain < 100, "asked in vain"
 
     with pytest.raises(AssertionError, match=found):
         await races()

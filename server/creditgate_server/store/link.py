@@ -533,6 +533,9 @@ class _Connection(asyncio.Protocol):
             # What has no key is one of our own.
             elsewhere = error.code in ELSEWHERE_CODES and key and self._hand_over is not None
             if not_loaded or elsewhere:
+                if self._held and self._answered > self._held_until:
+                    # This one came after what those wait for, and others may stand behind it.
+                    self._release()
                 if not self._held:
                     # What stands behind it has been sent by now.
                     self._held_until = self._answered + len(self._pending)
