@@ -95,7 +95,8 @@ class FakeNode(FakeStore):
                 if not reply.startswith(b"-NOSCRIPT"):
                     self._cluster.ran.append((key, name))
                 return reply
-        return super()._answer(command)
+            case _:
+                return super()._answer(command)
 
     def _refusal(self, slot: int, *, asking: bool) -> bytes:
         cluster, chance = self._cluster, self._cluster.chance

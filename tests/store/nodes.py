@@ -30,7 +30,7 @@ class Node:
 
     port: int
     process: "subprocess.Popen[bytes]"
-    ask: "Redis[Any]"
+    ask: Any
     """Speaks to it."""
 
     @property
@@ -48,6 +48,17 @@ class Node:
     def info(self, section: str) -> dict[str, Any]:
         found: dict[str, Any] = self.ask.info(section)
         return found
+
+    def followers(self) -> int:
+        """How many replicas have all of it, and say so."""
+        told = self.info("replication")
+        each = (told[f"slave{number}"] for number in range(told["connected_slaves"]))
+        return sum(replica["state"] == "online" for replica in each)
+
+    def cut_off(self) -> None:
+        """Let no replica follow it any more."""
+        self.ask.execute_command("ACL", "SETUSER", "default", "-sync", "-psync")
+        self.ask.execute_command("CLIENT", "KILL", "TYPE", "replica")
 
     def kill(self) -> None:
         """As a crash does."""
@@ -107,7 +118,9 @@ class Crowd:
                 stdout=log,
                 stderr=log,
             )
-        ask = Redis(port=port, decode_responses=True, retry=Retry(NoBackoff(), 0), socket_timeout=5)
+        ask: Any = Redis(
+            port=port, decode_responses=True, retry=Retry(NoBackoff(), 0), socket_timeout=5
+        )
         node = Node(port, process, ask)
         self.nodes.append(node)
         return node
@@ -193,7 +206,7 @@ class Cluster(Crowd):
         followers = sum(each.get("master_link_status") == "up" for each in told)
         return all(
             n.ask.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for n in alive
-        ) and followers == len(alive) - 3 == sum(each["connected_slaves"] for each in told)
+        ) and followers == len(alive) - 3 == sum(node.followers() for node in alive)
 
     @property
     def url(self) -> str:
@@ -219,13 +232,12 @@ class Cluster(Crowd):
 
 
 def raw_slots(node: Node) -> list[Any]:
-    with Redis(port=node.port, decode_responses=True) as ask:
-        ask.response_callbacks.pop("CLUSTER SLOTS", None)
-        found: list[Any] = ask.execute_command("CLUSTER SLOTS")
-        return found
+    found: list[Any] = node.ask.execute_command("CLUSTER SLOTS")
+    return found
 
 
 SERVICE = "credits"
+HASTE = ("info-period", 200, "publish-period", 200, "ask-period", 200, "election-timeout", 1000)
 
 
 class Watched(Crowd):
@@ -246,7 +258,11 @@ class Watched(Crowd):
                 f"sentinel parallel-syncs {SERVICE} 2",
                 "--sentinel",
             )
-        until(lambda: primary.info("replication")["connected_slaves"] == 2)
+        until(lambda: all(sentinel.ask.ping() for sentinel in self.sentinels))
+        for sentinel in self.sentinels:
+            # They look around every ten seconds otherwise.
+            sentinel.ask.execute_command("SENTINEL DEBUG", *HASTE)
+        until(lambda: primary.followers() == 2)
         until(lambda: all(self._sees_all(sentinel) for sentinel in self.sentinels))
 
     @property

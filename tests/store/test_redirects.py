@@ -86,7 +86,7 @@ async def race(seed: int, *, groups: int = GROUPS, **faults: float) -> Race:
                 node.cuts = faults.get("cuts", 0)
                 node.forgets = faults.get("forgets", 0)
             codes = {code: faults[code] for code in faults if code.isupper()}
-            cluster.refusals.update({code.encode(): chance for code, chance in codes.items()})  # type: ignore[arg-type]
+            cluster.refusals.update({code.encode(): chance for code, chance in codes.items()})
             found = Race(cluster)
             await found.run(link, groups)
         finally:

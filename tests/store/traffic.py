@@ -37,6 +37,7 @@ class Traffic:
         self._numbers = itertools.count()
         self._name = uuid.uuid4().hex[:6]
         self._stopped = False
+        self._abandoned = False
         self._running: list[asyncio.Task[None]] = []
 
     async def begin(self, *, callers: int = 8) -> None:
@@ -46,9 +47,10 @@ class Traffic:
                 await self.ask(command)
         self._running = [asyncio.create_task(self._run(number)) for number in range(callers)]
 
-    async def end(self) -> None:
-        """Start no more jobs, and wait for those under way."""
+    async def end(self, *, abandon: bool = False) -> None:
+        """Start no more jobs, and wait for those under way, or for their next answer only."""
         self._stopped = True
+        self._abandoned = abandon
         await asyncio.gather(*self._running)
 
     async def _run(self, caller: int) -> None:
@@ -92,6 +94,8 @@ class Traffic:
                 self._note(command, reply)
                 return
             self._count(reply)
+            if self._abandoned:
+                return
             await asyncio.sleep(0.005)
 
     def _count(self, fault: Fault) -> None:
@@ -100,6 +104,7 @@ class Traffic:
     def _note(self, command: c.Command[Any], reply: Any) -> None:
         if isinstance(reply, Fault):
             self.problems.append(f"{command}: {reply.reason} {reply}")
+            return
         self.told.append((command, reply))
 
     async def check(self, ledger: RedisLedger | None = None) -> None:
@@ -135,7 +140,7 @@ _VERBS = {c.Authorize: r.Verb.AUTHORIZE, c.Settle: r.Verb.SETTLE, c.Refund: r.Ve
 
 
 def _is_there(whole: Snapshot, command: c.Command[Any], reply: Any) -> bool:
-    verb = _VERBS.get(type(command))  # type: ignore[call-overload]
+    verb = _VERBS.get(type(command))
     if verb is None:
         return True
     wanted = (verb, getattr(command, "hold_id", ""), getattr(command, "operation_id", ""))

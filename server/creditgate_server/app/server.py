@@ -105,6 +105,7 @@ async def running(
             partitions=settings.partitions,
             clock=movable,
             reply_timeout_s=settings.store_timeout_s,
+            replicas=settings.replicas,
         )
         parts.push_async_callback(ledger.close)
         if movable is not None:

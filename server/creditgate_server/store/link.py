@@ -17,7 +17,6 @@ import asyncio
 import logging
 import os
 import random
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -302,6 +301,7 @@ class Link:
 
     async def _connect(self) -> "_Connection":
         limits, where = self._limits, self._place.where
+        server: Server | None = None
         connection = _Connection(
             self._loop, limits, self._on_end, None if self._owner is None else self._hand_over
         )
@@ -313,6 +313,8 @@ class Link:
                 await self._prepare(connection, server)
         except TimeoutError:
             reason = f"no answer within {limits.connect_timeout_s:g} s"
+            if server is not None and server.tls is not None:
+                reason += " (does it speak TLS? if not, write redis in place of rediss)"
         except OSError as error:
             reason = _reason(error)
         except (StoreError, LookupError) as error:
@@ -511,7 +513,7 @@ class _Connection(asyncio.Protocol):
                 if held:
                     self._overtaken(waiting[3])
                 future = waiting[0]
-                if confirming is not None and confirming.keeps(future, reply, waiting[3]):
+                if confirming is not None and confirming.keeps(waiting, reply):
                     continue
                 if not future.done():
                     future.set_result(reply)
@@ -588,7 +590,7 @@ class _Connection(asyncio.Protocol):
         its own work done, and writes nothing, that may be none at all.
         """
         sent = islice(reversed(self._pending), len(self._unwritten))
-        key = next((key for _, _, _, key, _ in sent if "}" in key), "")
+        key = next((key for _, _, script, key, _ in sent if script is not None), "")
         if not key:
             return
         if confirming.asking:
@@ -682,13 +684,14 @@ class _Confirming:
         self._fenced = False
         self._answers: list[tuple[asyncio.Future[Any], Any]] = []
 
-    def keeps(self, future: asyncio.Future[Any], reply: Any, key: str) -> bool:
-        """Whether the caller is told later."""
+    def keeps(self, waiting: _Pending, reply: Any) -> bool:
+        """Whether the caller is told later: the caller of a script is."""
+        future, _, script, _, _ = waiting
         if future is self.fence:
             self._fenced = True
         elif future is self.wait:
             self._settle(reply if self._fenced else 0)
-        elif "}" in key:
+        elif script is not None:
             self._answers.append((future, reply))
         else:
             return False
@@ -720,8 +723,6 @@ _ASKING: Final = hiredis.pack_command(("ASKING",))
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
-        return "it does not speak TLS: write the URL with redis in place of rediss"
     if isinstance(error, ConnectionError) and error.errno is not None:
         # In the system's words: asyncio's own are about its call, not about what is wrong.
         return os.strerror(error.errno)
