@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from creditgate_server.store import embedded
@@ -229,6 +229,14 @@ class Cluster(Crowd):
             )
         for node in (target, source, *self.primaries):
             node.cluster("SETSLOT", slot, "NODE", target.id)
+
+    def move_at_once(self, slot: int, source: Node, target: Node) -> None:
+        """Move a slot in one step, where the servers know how to."""
+        try:
+            source.cluster("MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
+        except ResponseError:
+            self.move(slot, source, target)
+        until(lambda: all(self.owner(slot, seen_by=node) is target for node in self.primaries))
 
 
 def raw_slots(node: Node) -> list[Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +102,16 @@ async def test_one_node_is_enough_to_find_all(cluster: Cluster) -> None:
     await link.close()
 
 
+@pytest.mark.parametrize("move", [Cluster.move, Cluster.move_at_once])
 async def test_a_slot_moves_there_and_back_under_load_and_no_caller_notices(
-    cluster: Cluster, ledger: RedisLedger
+    cluster: Cluster, ledger: RedisLedger, move: Callable[[Cluster, int, Node, Node], None]
 ) -> None:
     asks = accounts_of(KEYS, 5, 6) + accounts_of(KEYS, 40, 2)
     traffic = Traffic(ledger, asks)
     await traffic.begin()
     source, target = cluster.primaries[:2]
     for _ in range(2):
-        await asyncio.to_thread(cluster.move, slot_of(5), source, target)
+        await asyncio.to_thread(move, cluster, slot_of(5), source, target)
         source, target = target, source
         await asyncio.sleep(0.1)
     await traffic.end()
@@ -129,6 +130,9 @@ async def test_a_half_moved_account_can_be_tried_again_and_was_not_touched(
     slot = slot_of(7)
     target.cluster("SETSLOT", slot, "IMPORTING", source.id)
     source.cluster("SETSLOT", slot, "MIGRATING", target.id)
+    # As long as nothing has moved, all is as it was, though no hold is open.
+    assert not (await ledger.run(ask.authorize("first", 3))).replayed
+    await ledger.run(ask.settle("first"))
     account = KEYS.partitions[7].account(ask.account_id)
     source.ask.execute_command("MIGRATE", "127.0.0.1", target.port, account, 0, 5000)
     with pytest.raises(Fault) as caught:

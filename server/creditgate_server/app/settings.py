@@ -24,8 +24,8 @@ class Settings(BaseSettings):
     )
     redis: SecretStr | None = Field(
         None,
-        description="URL: redis://, unix://, redis+cluster:// or redis+sentinel://, with rediss for "
-        "TLS; without it a store is started here",
+        description="URL: redis://, unix://, redis+cluster:// or redis+sentinel:// (with TLS "
+        "rediss…); without it a store is started here",
     )
     replicas: int = Field(
         0,

@@ -7,6 +7,7 @@ such an answer comes or a connection is lost, and at no other time.
 
 import asyncio
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -24,6 +25,7 @@ AGAIN_S: Final = 1.0
 """How long a refused command is sent again before its caller is told."""
 _PAUSE_S = 0.01
 _REFRESH_S_MIN = 0.1
+_ASKED_MAX = 3
 
 
 class ClusterLink:
@@ -139,8 +141,8 @@ class ClusterLink:
     async def _send_later(self, groups: list[list[Refused]]) -> None:
         """Send when the slot's server may be ready, until their time is over."""
         try:
+            self._refresh_soon()
             while groups:
-                self._refresh_soon()
                 await asyncio.sleep(_PAUSE_S)
                 waiting = []
                 for group in groups:
@@ -148,6 +150,7 @@ class ClusterLink:
                     if link is not None and link.connected:
                         link.send_again(group)
                     elif not self._is_over(group):
+                        self._refresh_soon()
                         waiting.append(group)
                 groups = waiting
         finally:
@@ -213,8 +216,10 @@ class ClusterLink:
             self._refreshing = None
 
     async def _ask(self) -> "list[_Part]":
-        """Ask every node that is connected; the first answer is taken, and may be old."""
-        asked = [self._loop.create_task(_slots(link)) for link in self.links if link.connected]
+        """Ask some that are connected; the first answer is taken, and may be old."""
+        links = [link for link in self.links if link.connected]
+        some = random.sample(links, min(_ASKED_MAX, len(links)))
+        asked = [self._loop.create_task(_slots(link)) for link in some]
         try:
             for answer in asyncio.as_completed(asked):
                 try:

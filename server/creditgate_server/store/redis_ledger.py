@@ -8,7 +8,7 @@ from creditgate_server.core.commands import Command, Expire, ReplyT, Rules
 from creditgate_server.core.faults import CreditOutcome, Fault, Reason, defect
 from creditgate_server.store.address import is_cluster
 from creditgate_server.store.cluster import ClusterLink
-from creditgate_server.store.keys import PARTITIONS_DEFAULT, STORE, Keys, fence
+from creditgate_server.store.keys import PARTITIONS_DEFAULT, STORE, Keys, residents
 from creditgate_server.store.link import ELSEWHERE_CODES, Link, StoreError
 from creditgate_server.store.script import Script, script
 from creditgate_server.store.verbs import VERBS, Verb
@@ -68,7 +68,8 @@ class RedisLedger:
         try:
             keys = await _identify(link, partitions)
             if isinstance(link, ClusterLink):
-                await _all([link.command(*fence(part.closed)) for part in keys.partitions])
+                kept = [words for part in keys.partitions for words in residents(part)]
+                await _all([link.command(*words) for words in kept])
             return cls(link, keys, clock=clock, verbs=verbs)
         except BaseException:
             await link.close()
