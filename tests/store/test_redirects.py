@@ -97,8 +97,10 @@ async def race(seed: int, *, groups: int = GROUPS, **faults: float) -> Race:
     return found
 
 
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("faults", FAULTS)
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 200))]
+)
 async def test_nothing_is_overtaken_lost_or_done_twice(faults: str, seed: int) -> None:
     found = await race(seed, **FAULTS[faults])
     errors = found.errors
