@@ -13,14 +13,14 @@ from redis.crc import key_slot
 from creditgate_server.core.commands import Command
 from creditgate_server.core.faults import CreditOutcome, Fault, Reason
 from creditgate_server.store import link as link_module
-from creditgate_server.store.checkup import check
+from creditgate_server.store.checkup import Finding, check
 from creditgate_server.store.cluster import ClusterLink
 from creditgate_server.store.keys import STORE, Keys
-from creditgate_server.store.link import StoreError
+from creditgate_server.store.link import Link, StoreError
 from creditgate_server.store.redis_ledger import RedisLedger, StoreMismatch
 from tests.ledger.bench import Ask, audit, snapshot
 from tests.store.nodes import Cluster, Node, stopped, until
-from tests.store.traffic import Traffic, accounts_of
+from tests.store.traffic import Traffic, accounts_of, patiently
 
 KEYS = Keys(64)
 
@@ -210,17 +210,14 @@ async def with_a_slow_replica(cluster: Cluster) -> list[CreditOutcome]:
         opened(cluster, replicas=1, reply_timeout_s=0.4) as first,
         opened(cluster, replicas=1, reply_timeout_s=0.4) as second,
     ):
-        await first.run(ask.put())
-        await first.run(ask.grant("pack", 1000))
+        await patiently(first, ask.put())
+        await patiently(first, ask.grant("pack", 1000))
         job = ask.authorize(f"job-{uuid.uuid4().hex}", 3)
         with stopped(cluster.replicas[0]):
             outcomes = [await outcome_of(ledger, job) for ledger in (first, second)]
         until(cluster.is_whole)
         # It was done at the first time, and is confirmed now.
-        confirmed = Traffic(first, [ask])
-        await confirmed.ask(job)
-        [(_, reply)] = confirmed.told
-        assert reply.replayed
+        assert (await patiently(first, job)).replayed
     return outcomes
 
 
@@ -280,6 +277,11 @@ async def test_a_node_of_a_cluster_is_no_store(cluster: Cluster) -> None:
     other = next(node for node in cluster.primaries if node is not home)
     with pytest.raises(StoreMismatch, match=r"node of a cluster: write redis\+cluster://"):
         await RedisLedger.open(f"redis://{other.where}")
+    link = await Link.open(f"redis://{home.where}")
+    assert Finding("refuse", "the store is a node of a cluster: write redis+cluster://") in (
+        await check(link)
+    )
+    await link.close()
 
 
 @pytest.mark.parametrize(

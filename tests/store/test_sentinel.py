@@ -16,7 +16,7 @@ from creditgate_server.store.redis_ledger import RedisLedger
 from creditgate_server.store.sentinel import Primary
 from tests.ledger.bench import Ask
 from tests.store.nodes import SERVICE, Watched, free_port, stopped, until
-from tests.store.traffic import Traffic
+from tests.store.traffic import Traffic, patiently
 
 ASKS = [Ask(f"watched-{number}") for number in range(4)]
 
@@ -27,7 +27,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield found
 
 
-async def patiently(watched: Watched, **limits: Any) -> RedisLedger:
+async def reached(watched: Watched, **limits: Any) -> RedisLedger:
     """After a failover the sentinels look at the new primary before they name it."""
     async with asyncio.timeout(20):
         while True:
@@ -39,7 +39,7 @@ async def patiently(watched: Watched, **limits: Any) -> RedisLedger:
 
 @contextlib.asynccontextmanager
 async def opened(watched: Watched, **limits: Any) -> AsyncIterator[RedisLedger]:
-    found = await patiently(watched, **limits)
+    found = await reached(watched, **limits)
     try:
         yield found
     finally:
@@ -78,6 +78,11 @@ async def test_what_hinders_the_start_is_said(watched: Watched, url: str, words:
         )
     assert caught.value.definite
     assert "secret" not in str(caught.value)
+
+
+async def test_a_sentinel_is_no_store(watched: Watched) -> None:
+    with pytest.raises(StoreError, match=r"if it is a sentinel: redis\+sentinel://"):
+        await RedisLedger.open(f"redis://{watched.sentinels[0].where}")
 
 
 async def test_a_service_whose_primary_is_down_says_so(watched: Watched) -> None:
@@ -141,14 +146,11 @@ async def test_what_two_replicas_do_not_have_is_not_answered_ok(watched: Watched
     ask = Ask("slow")
     replica = next(node for node in watched.stores if node is not watched.primary())
     async with opened(watched, replicas=2, reply_timeout_s=0.4) as ledger:
-        await ledger.run(ask.put())
+        await patiently(ledger, ask.put())
         with stopped(replica), pytest.raises(Fault) as caught:
             await ledger.run(ask.grant("pack", 10))
         assert caught.value.outcome is CreditOutcome.UNKNOWN
-        confirmed = Traffic(ledger, [ask])
-        await confirmed.ask(ask.grant("pack", 10))
-        [(_, reply)] = confirmed.told
-        assert reply.replayed
+        assert (await patiently(ledger, ask.grant("pack", 10))).replayed
 
 
 async def test_an_ordered_failover_under_load_loses_nothing(watched: Watched) -> None:

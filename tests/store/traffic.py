@@ -127,6 +127,14 @@ class Traffic:
             assert max(entries.values()) == 1, f"twice: {account_id}"
 
 
+async def patiently(ledger: RedisLedger, command: c.Command[Any]) -> Any:
+    """The answer, when there is one."""
+    job = Traffic(ledger, [])
+    await job.ask(command)
+    assert not job.problems, job.problems
+    return job.told[0][1]
+
+
 def unavailable(reply: Any) -> bool:
     """Whether to ask again."""
     return isinstance(reply, Fault) and reply.reason is Reason.STORE_UNAVAILABLE

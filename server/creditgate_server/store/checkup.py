@@ -75,6 +75,10 @@ async def _check_one(link: Link, expect_appendfsync: Appendfsync | None) -> list
         findings.append(
             Finding("refuse", "the store is a replica and takes no writes: name its primary")
         )
+    if info.get("cluster_enabled") == "1" and not link.of_cluster:
+        findings.append(
+            Finding("refuse", "the store is a node of a cluster: write redis+cluster://")
+        )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         findings.append(

@@ -162,9 +162,14 @@ class Link:
         return self._limits.replicas
 
     @property
+    def of_cluster(self) -> bool:
+        """Whether it is one of several that share the keys."""
+        return self._owner is not None
+
+    @property
     def fails_over(self) -> bool:
         """Whether a replica may take the place of its primary."""
-        return self._owner is not None or isinstance(self._place, Primary)
+        return self.of_cluster or isinstance(self._place, Primary)
 
     @property
     def connected(self) -> bool:
@@ -354,6 +359,8 @@ class Link:
             if isinstance(reply, StoreError) and what:
                 # Only the code of a failed log-in: some servers quote the arguments.
                 text = reply.code if parts[0] == "AUTH" and reply.code else str(reply)
+                if "unknown command 'SCRIPT'" in text:
+                    text = "it runs none (if it is a sentinel: redis+sentinel://host:port/service)"
                 raise StoreError(f"cannot {what}: {text}", definite=True, code=reply.code)
             if parts[0] == "ROLE" and isinstance(reply, list) and reply[0] != "master":
                 raise StoreError("it is a replica, and not the primary any more", definite=True)
