@@ -104,25 +104,29 @@ async def test_one_node_is_enough_to_find_all(cluster: Cluster) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("times", [1, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("replicas", [0, 1])
 @pytest.mark.parametrize("move", [Cluster.move, Cluster.move_at_once])
 async def test_a_slot_moves_there_and_back_under_load_and_no_caller_notices(
     cluster: Cluster,
-    ledger: RedisLedger,
+    replicas: int,
     move: Callable[[Cluster, int, Node, Node], None],
     times: int,
 ) -> None:
-    asks = accounts_of(KEYS, 5, 6) + accounts_of(KEYS, 40, 2)
-    traffic = Traffic(ledger, asks)
-    await traffic.begin()
-    source, target = cluster.primaries[:2]
-    for _ in range(2 * times):
-        await asyncio.to_thread(move, cluster, slot_of(5), source, target)
-        source, target = target, source
-        await asyncio.sleep(0.1)
-    await traffic.end()
-    await traffic.check()
-    # Keys move one by one here; a caller may be told to try again, but not what is not true.
-    assert traffic.unavailable[CreditOutcome.UNKNOWN] == 0
+    # Others of the same primary beside those that move.
+    asks = accounts_of(KEYS, 5, 4) + accounts_of(KEYS, 6, 4)
+    async with opened(cluster, replicas=replicas) as ledger:
+        traffic = Traffic(ledger, asks)
+        await traffic.begin()
+        source, target = cluster.primaries[:2]
+        for _ in range(2 * times):
+            await asyncio.to_thread(move, cluster, slot_of(5), source, target)
+            source, target = target, source
+            await asyncio.sleep(0.1)
+        await traffic.end()
+        await traffic.check()
+    # Keys move one by one here; a caller may be told to try again, but not what is not true. What
+    # asks the replicas may itself find that its key has just gone.
+    assert traffic.unavailable[CreditOutcome.UNKNOWN] <= (len(traffic.told) / 20 if replicas else 0)
     assert sum(traffic.unavailable.values()) < len(traffic.told) / 4
 
 

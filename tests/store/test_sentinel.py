@@ -90,7 +90,7 @@ async def test_a_service_whose_primary_is_down_says_so(watched: Watched) -> None
     sentinel.ask.execute_command("SENTINEL", "MONITOR", "gone", "127.0.0.1", free_port(), 3)
     sentinel.ask.execute_command("SENTINEL", "SET", "gone", "down-after-milliseconds", 50)
     until(lambda: bool(sentinel.ask.sentinel_master("gone")["is_sdown"]))
-    with pytest.raises(StoreError, match="the primary of service 'gone' is down"):
+    with pytest.raises(StoreError, match="the primary of 'gone' is down"):
         await Link.open(f"redis+sentinel://{sentinel.where}/gone")
     sentinel.ask.execute_command("SENTINEL", "REMOVE", "gone")
 

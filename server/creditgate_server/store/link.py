@@ -525,6 +525,9 @@ class _Connection(asyncio.Protocol):
                     self._overtaken(waiting[3])
                 future = waiting[0]
                 if confirming is not None and confirming.keeps(waiting, reply):
+                    if confirming.unfenced:
+                        self._fence(confirming, confirming.unfenced)
+                        confirming.unfenced = ""
                     continue
                 if not future.done():
                     future.set_result(reply)
@@ -602,8 +605,10 @@ class _Connection(asyncio.Protocol):
         """
         sent = islice(reversed(self._pending), len(self._unwritten))
         key = next((key for _, _, script, key, _ in sent if script is not None), "")
-        if not key:
-            return
+        if key:
+            self._fence(confirming, key)
+
+    def _fence(self, confirming: "_Confirming", key: str) -> None:
         if confirming.asking:
             confirming.asking = False
             self._enqueue(self._nobody, _ASKING)
@@ -686,6 +691,8 @@ class _Confirming:
     def __init__(self, replicas: int) -> None:
         self.replicas = replicas
         self.asking = False
+        self.unfenced = ""
+        """A key of what has run here, if the fence has not: its slot had just gone elsewhere."""
         loop = asyncio.get_running_loop()
         # The places of two replies that are ours.
         self.fence: asyncio.Future[Any] = loop.create_future()
@@ -693,17 +700,22 @@ class _Confirming:
         self.fence.cancel()
         self.wait.cancel()
         self._fenced = False
-        self._answers: list[tuple[asyncio.Future[Any], Any]] = []
+        self._fenced_again = False
+        self._answers: list[tuple[asyncio.Future[Any], Any, str]] = []
 
     def keeps(self, waiting: _Pending, reply: Any) -> bool:
         """Whether the caller is told later: the caller of a script is."""
-        future, _, script, _, _ = waiting
+        future, _, script, key, _ = waiting
         if future is self.fence:
             self._fenced = True
         elif future is self.wait:
-            self._settle(reply if self._fenced else 0)
+            if self._fenced or self._fenced_again or not self._answers:
+                self._settle(reply if self._fenced else 0)
+            else:
+                self._fenced_again = True
+                *_, self.unfenced = self._answers[-1]
         elif script is not None:
-            self._answers.append((future, reply))
+            self._answers.append((future, reply, key))
         else:
             return False
         return True
@@ -714,17 +726,17 @@ class _Confirming:
             self._settle(0)
 
     def end(self, reason: str) -> None:
-        for future, _ in self._answers:
+        for future, *_ in self._answers:
             if not future.done():
                 future.set_exception(StoreError(reason, definite=False))
         self._answers.clear()
 
     def _settle(self, count: int) -> None:
-        self._fenced = False
+        self._fenced = self._fenced_again = False
         if count < self.replicas:
             self.end(f"{count} of {self.replicas} replicas have confirmed it")
             return
-        for future, reply in self._answers:
+        for future, reply, _ in self._answers:
             if not future.done():
                 future.set_result(reply)
         self._answers.clear()

@@ -23,7 +23,8 @@ class Primary:
         self._sentinels = sentinels.sentinels
         self._service = sentinels.service
         self._server = sentinels.server
-        self.where = f"service {self._service!r}"
+        asked = ", ".join(sentinel.where for sentinel in self._sentinels)
+        self.where = f"service {self._service!r} of {asked}"
 
     async def find(self) -> Server:
         """The server that is the primary. Raises `LookupError` that says why none is known."""
@@ -76,8 +77,8 @@ class Primary:
             except (RedisConnectionError, OSError):
                 problems.append(f"{server.where} is not reachable")
         if self._service in known:
-            return f"the primary of {self.where} is down, and no other has been chosen yet"
+            return f"the primary of {self._service!r} is down, and no other has been chosen yet"
         if known:
             names = ", ".join(sorted(known))
-            return f"the sentinels know no {self.where}: they know {names}"
+            return f"the sentinels know no service {self._service!r}: they know {names}"
         return "no sentinel can be asked: " + ("; ".join(problems) or "they know no service at all")
