@@ -446,7 +446,7 @@ class _Connection(asyncio.Protocol):
         # What was refused, by key, and how many answers must have come before it is sent again.
         self._held: dict[str, list[Refused]] = {}
         self._held_until = 0
-        self._confirming = _Confirming(limits.replicas) if limits.replicas else None
+        self._confirming = _Confirming(limits.replicas, self._fence) if limits.replicas else None
         # How many commands there had been at the last checks, the oldest first.
         self._answered = 0
         self._sent_at_checks: deque[int] = deque(maxlen=_CHECKS_PER_TIMEOUT)
@@ -502,7 +502,7 @@ class _Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self._unwritten and not self._paused and self._transport is not None:
             if self._confirming is not None and self.ready:
-                self._ask_replicas(self._confirming)
+                self._ask_replicas()
             packed = b"".join(self._unwritten)
             self._unwritten.clear()
             self._transport.write(packed)
@@ -525,9 +525,6 @@ class _Connection(asyncio.Protocol):
                     self._overtaken(waiting[3])
                 future = waiting[0]
                 if confirming is not None and confirming.keeps(waiting, reply):
-                    if confirming.unfenced:
-                        self._fence(confirming, confirming.unfenced)
-                        confirming.unfenced = ""
                     continue
                 if not future.done():
                     future.set_result(reply)
@@ -597,7 +594,7 @@ class _Connection(asyncio.Protocol):
             assert self._hand_over is not None
             self._hand_over(elsewhere)
 
-    def _ask_replicas(self, confirming: "_Confirming") -> None:
+    def _ask_replicas(self) -> None:
         """End a write with one to the data, in case that none of it wrote, and with the question.
 
         The store looks at the last write of the connection: after a repeated request that finds
@@ -606,9 +603,11 @@ class _Connection(asyncio.Protocol):
         sent = islice(reversed(self._pending), len(self._unwritten))
         key = next((key for _, _, script, key, _ in sent if script is not None), "")
         if key:
-            self._fence(confirming, key)
+            self._fence(key)
 
-    def _fence(self, confirming: "_Confirming", key: str) -> None:
+    def _fence(self, key: str) -> None:
+        confirming = self._confirming
+        assert confirming is not None
         if confirming.asking:
             confirming.asking = False
             self._enqueue(self._nobody, _ASKING)
@@ -688,11 +687,10 @@ class _Connection(asyncio.Protocol):
 class _Confirming:
     """Answers that wait for the replicas."""
 
-    def __init__(self, replicas: int) -> None:
+    def __init__(self, replicas: int, fence_again: Callable[[str], None]) -> None:
         self.replicas = replicas
         self.asking = False
-        self.unfenced = ""
-        """A key of what has run here, if the fence has not: its slot had just gone elsewhere."""
+        self._fence_again = fence_again
         loop = asyncio.get_running_loop()
         # The places of two replies that are ours.
         self.fence: asyncio.Future[Any] = loop.create_future()
@@ -712,8 +710,9 @@ class _Confirming:
             if self._fenced or self._fenced_again or not self._answers:
                 self._settle(reply if self._fenced else 0)
             else:
+                # Its slot had just gone elsewhere: one that has run is here.
                 self._fenced_again = True
-                *_, self.unfenced = self._answers[-1]
+                self._fence_again(self._answers[-1][2])
         elif script is not None:
             self._answers.append((future, reply, key))
         else:
