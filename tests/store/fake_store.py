@@ -18,8 +18,10 @@ class FakeStore:
     The arguments of a script are an id and a kind: echo, list, nil, error.
     """
 
-    def __init__(self, path: Path, chance: random.Random | None = None) -> None:
+    def __init__(self, path: Path | None, chance: random.Random | None = None) -> None:
         self.url = f"unix://{path}"
+        self.port = 0
+        """Where it listens without a path."""
         self.executed: Counter[bytes] = Counter()
         self.connections = 0
         self.answers: dict[bytes, bytes] = {}
@@ -41,7 +43,11 @@ class FakeStore:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._serve, self._path)
+        if self._path is not None:
+            self._server = await asyncio.start_unix_server(self._serve, self._path)
+        else:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+            self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +12,9 @@ import pytest
 
 from creditgate_server.store import embedded
 from creditgate_server.store import link as link_module
+from creditgate_server.store.address import Server
 from creditgate_server.store.embedded import EmbeddedStore
-from creditgate_server.store.link import Link, StoreError
+from creditgate_server.store.link import Limits, Link, StoreError
 from creditgate_server.store.script import Script
 from tests.store.fake_store import FakeStore
 
@@ -32,7 +32,7 @@ async def outcome_of(call: "asyncio.Future[Any]") -> StoreError:
 
 def ask(link: Link, name: str, kind: str = "echo", script: Script = ECHO) -> "asyncio.Future[Any]":
     """Run a script of the fake store."""
-    return link.evaluate(script, ["key"], [name, kind])
+    return link.evaluate(script, [f"key-{name}"], [name, kind])
 
 
 async def one(link: Link) -> Any:
@@ -124,16 +124,16 @@ async def test_every_caller_gets_the_reply_to_its_own_command(tmp_path: Path, se
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_an_emptied_script_cache_is_no_ones_concern(tmp_path: Path, seed: int) -> None:
-    raced = await race(tmp_path / "s", seed, cuts=0, forgets=0.02)
+    raced = await race(tmp_path / "s", seed, cuts=0, forgets=0.002)
     # Unlucky ones find the cache empty a second time.
     assert {(error.code, error.definite) for error in raced.failed.values()} <= {("NOSCRIPT", True)}
-    assert len(raced.failed) < 100
+    assert len(raced.failed) < 250
 
 
 async def test_cut_connections_make_no_one_lie(tmp_path: Path) -> None:
     errors: list[StoreError] = []
     for seed in range(12):
-        raced = await race(tmp_path / f"{seed}", seed, cuts=0.15, forgets=0.02)
+        raced = await race(tmp_path / f"{seed}", seed, cuts=0.15, forgets=0.002)
         errors += raced.failed.values()
     assert {error.definite for error in errors} == {True, False}, "the races were too tame"
 
@@ -147,8 +147,8 @@ class ForgetsTheCancelled(link_module._Connection):
 
 
 class PutsTheSecondTryFirst(link_module._Connection):
-    def _enqueue(self, future: Any, packed: bytes, script: Script | None) -> None:
-        super()._enqueue(future, packed, script)
+    def _enqueue(self, future: Any, *rest: Any) -> None:
+        super()._enqueue(future, *rest)
         if future is self._nobody:
             self._pending.rotate(1)
 
@@ -163,20 +163,20 @@ class SendsAgainAfterALoss(link_module._Connection):
     lost: ClassVar[list[bytes]] = []
 
     def end(self, reason: str) -> None:
-        self.lost.extend(packed for _, packed, _ in self._pending)
+        self.lost.extend(packed for _, packed, *_ in self._pending)
         super().end(reason)
 
-    def send(self, packed: bytes, script: Script | None = None) -> Any:
+    def send(self, *command: Any) -> Any:
         while self.lost and self.ready:
             self._enqueue(self._nobody, self.lost.pop(), None)
-        return super().send(packed, script)
+        return super().send(*command)
 
 
 @pytest.mark.parametrize(
     ("defect", "faults", "found"),
     [
         (ForgetsTheCancelled, {"cuts": 0, "forgets": 0}, "assert"),
-        (PutsTheSecondTryFirst, {"cuts": 0, "forgets": 0.02}, "assert"),
+        (PutsTheSecondTryFirst, {"cuts": 0, "forgets": 0.002}, "assert"),
         (SaysNotAppliedAfterALoss, {"cuts": 0.2, "forgets": 0}, "but it ran"),
         (SendsAgainAfterALoss, {"cuts": 0.2, "forgets": 0}, "ran twice|but it ran"),
     ],
@@ -634,90 +634,12 @@ async def test_no_error_repr_or_log_holds_the_password(
         url = store.url.replace("unix://", "unix://gate:s3cr3t%2F%23pass@")
         with pytest.raises(StoreError, match="log in") as caught:
             await Link.open(url)
-        target = link_module._Target.from_url(url)
-        link = Link(target, link_module._Limits(1, 1, 10), [])
-        link._attempts = 0
-        link._reconnecting = asyncio.create_task(link._reconnect())
+        target = Server.from_url(url)
+        link = Link(target, Limits(1, 1, 10))
+        link.begin()
         while "cannot use" not in link._reason:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         said = [str(caught.value), repr(caught.value), repr(target), repr(link), repr(vars(link))]
         said.append(str(await outcome_of(link.command("PING"))))
         await link.close()
     assert [text for text in [*said, caplog.text] if "s3cr3t" in text or "pass" in text] == []
-
-
-def target_of(url: str) -> link_module._Target:
-    return link_module._Target.from_url(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "where", "db", "username", "password"),
-    [
-        ("redis://store", "store:6379", 0, None, None),
-        ("redis://store:7000/2", "store:7000", 2, None, None),
-        ("redis://:p%40ss@store/0", "store:6379", 0, None, "p@ss"),
-        ("redis://me:p%2Fss@[::1]:1?db=4", "::1:1", 4, "me", "p/ss"),
-        ("unix:///run/store.sock?db=1", "/run/store.sock", 1, None, None),
-        ("unix:///a%20b/%C3%BC", "/a b/ü", 0, None, None),
-    ],
-)
-def test_a_url_says_where_the_store_is(
-    url: str, where: str, db: int, username: str | None, password: str | None
-) -> None:
-    target = target_of(url)
-    assert (target.where, target.db, target.username, target.password, target.tls) == (
-        where,
-        db,
-        username,
-        password,
-        None,
-    )
-
-
-def test_tls_verifies_the_store_unless_told_otherwise() -> None:
-    tls = target_of("rediss://store").tls
-    assert tls is not None
-    assert tls.verify_mode is ssl.CERT_REQUIRED
-    assert tls.check_hostname
-    loose = target_of("rediss://store?ssl_cert_reqs=none").tls
-    assert loose is not None
-    assert loose.verify_mode is ssl.CERT_NONE
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "store",
-        "http://store",
-        "redis://",
-        "redis://store/abc",
-        "redis://store:port",
-        "redis://store?db=x",
-        "redis://store?db=-1",
-        "redis://store?retry_on_timeout=yes",
-        "redis://store?ssl_cert_reqs=none",
-        "redis://user@store",
-        "rediss://store?ssl_ca_certs=/absent",
-        "rediss://store?ssl_cert_reqs=maybe",
-        "unix://run/store.sock",
-        "unix:///run/store#1.sock",
-        "unix://",
-        # Characters of a password that make it something else.
-        "redis://:12/s3cr3t@store",
-        "redis://:12#s3cr3t@store",
-        "redis://:12?s3cr3t@store",
-        "redis://:s3cr3t/34@store",
-        "redis://:s3cr3t#34@store",
-        "redis://:s3cr3t@store?ssl_keyfile=s3cr3t",
-        "redis://:s3cr3t@store?s3cr3t=1",
-        "redis://[s3cr3t@store",
-    ],
-)
-def test_a_url_that_cannot_be_meant_is_refused_without_quoting_it(url: str) -> None:
-    with pytest.raises(ValueError, match="store URL") as caught:
-        target_of(url)
-    shown: BaseException | None = caught.value
-    while shown is not None:
-        assert "s3cr3t" not in str(shown)
-        shown = shown.__cause__ if shown.__suppress_context__ else shown.__context__

@@ -106,12 +106,16 @@ async def running(
     check_listen(settings.listen, insecure=settings.insecure_listen)
     async with contextlib.AsyncExitStack() as parts:
         store = parts.enter_context(_store(settings))
-        ledger = await RedisLedger.open(
-            store.url,
-            partitions=settings.partitions,
-            clock=movable,
-            reply_timeout_s=settings.store_timeout_s,
-        )
+        try:
+            ledger = await RedisLedger.open(
+                store.url,
+                partitions=settings.partitions,
+                clock=movable,
+                reply_timeout_s=settings.store_timeout_s,
+                replicas=settings.replicas,
+            )
+        except ValueError as error:
+            raise RefusedToStart(f"--redis: {error}") from error
         parts.push_async_callback(ledger.close)
         if movable is not None:
             await movable.attach(ledger)

@@ -28,7 +28,15 @@ class Settings(BaseSettings):
         "where it runs",
     )
     redis: SecretStr | None = Field(
-        None, description="redis://, rediss:// or unix:// URL; without it a store is started here"
+        None,
+        description="URL: redis://, unix://, redis+cluster:// or redis+sentinel:// (with TLS "
+        "rediss…); without it a store is started here",
+    )
+    replicas: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="replicas of a primary that must have a change before it is answered OK",
     )
     data: Path = Field(
         default_factory=lambda: user_data_path("creditgate"),

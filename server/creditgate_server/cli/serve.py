@@ -142,6 +142,8 @@ def add_to(app: typer.Typer) -> None:
         "creditgate serve",
         "creditgate serve --data /var/lib/creditgate --catalog my-catalog.toml",
         "creditgate serve --redis redis://127.0.0.1:6379/0 --log-json",
+        "creditgate serve --redis redis+cluster://127.0.0.1:7000,127.0.0.1:7001 --replicas 1",
+        "creditgate serve --redis redis+sentinel://127.0.0.1:26379/mymaster --replicas 2",
     )
     app.command(rich_help_panel="Server", epilog=f"{shown}\n\n{EXIT_CODES}")(serve)
 

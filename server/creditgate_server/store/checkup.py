@@ -3,9 +3,10 @@
 Somebody can change the settings of a running store, and a managed one has settings of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from creditgate_server.store.cluster import ClusterLink
 from creditgate_server.store.link import Link, StoreError
 
 Appendfsync = Literal["always", "everysec", "no"]
@@ -31,12 +32,34 @@ class Finding:
     message: str
 
 
-async def check(link: Link, *, expect_appendfsync: Appendfsync | None = "always") -> list[Finding]:
+async def check(
+    link: Link | ClusterLink, *, expect_appendfsync: Appendfsync | None = "always"
+) -> list[Finding]:
     """What is wrong with the store, in a stable order; nothing if all is well.
 
     `expect_appendfsync` is the least that is wanted. None: the operator takes any durability,
-    and is told what it is. Raises `StoreError` if the store does not answer.
+    and is told what it is. Of a cluster, every primary is looked at. Raises `StoreError` if the
+    store does not answer.
     """
+    await link.follow()
+    found = [(one.where, await _check_one(one, expect_appendfsync)) for one in link.links]
+    findings: list[Finding] = []
+    if link.links[0].fails_over and not link.replicas:
+        findings.append(
+            Finding(
+                "warn",
+                "replicas are not waited for, so a failover may lose what was answered OK: set "
+                "--replicas to the number of replicas of each primary",
+            )
+        )
+    for where, those in found:
+        # Of one store, nobody asks which.
+        named = len(found) > 1
+        findings += [replace(f, message=f"{where}: {f.message}") if named else f for f in those]
+    return findings
+
+
+async def _check_one(link: Link, expect_appendfsync: Appendfsync | None) -> list[Finding]:
     info = _fields(await _answer(link, "INFO"))
     if not info:
         return [
@@ -52,6 +75,10 @@ async def check(link: Link, *, expect_appendfsync: Appendfsync | None = "always"
         findings.append(
             Finding("refuse", "the store is a replica and takes no writes: name its primary")
         )
+    if info.get("cluster_enabled") == "1" and not link.of_cluster:
+        findings.append(
+            Finding("refuse", "the store is a node of a cluster: write redis+cluster://")
+        )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         findings.append(
@@ -63,7 +90,27 @@ async def check(link: Link, *, expect_appendfsync: Appendfsync | None = "always"
             )
         )
     findings += await _check_durability(link, info, expect_appendfsync)
-    return findings
+    return findings + _check_replicas(link.replicas, int(info.get("connected_slaves", "0")))
+
+
+def _check_replicas(wanted: int, there: int) -> list[Finding]:
+    if there < wanted:
+        return [
+            Finding(
+                "refuse",
+                f"it has {there} replicas and {wanted} are waited for: start the others, or set "
+                "--replicas to fewer",
+            )
+        ]
+    if wanted and there > wanted:
+        return [
+            Finding(
+                "warn",
+                f"it has {there} replicas and {wanted} are waited for, so a failover to another "
+                f"may lose what was answered OK: set --replicas to {there}",
+            )
+        ]
+    return []
 
 
 async def _check_durability(

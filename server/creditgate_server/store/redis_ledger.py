@@ -6,8 +6,10 @@ from typing import Any, cast
 from creditgate_server.core import schedule
 from creditgate_server.core.commands import Command, Expire, ReplyT, Rules
 from creditgate_server.core.faults import CreditOutcome, Fault, Reason, defect
-from creditgate_server.store.keys import PARTITIONS_DEFAULT, STORE, Keys
-from creditgate_server.store.link import Link, StoreError
+from creditgate_server.store.address import is_cluster
+from creditgate_server.store.cluster import ClusterLink
+from creditgate_server.store.keys import PARTITIONS_DEFAULT, STORE, Keys, residents
+from creditgate_server.store.link import ELSEWHERE_CODES, Link, StoreError
 from creditgate_server.store.script import Script, script
 from creditgate_server.store.verbs import VERBS, Verb
 
@@ -34,7 +36,7 @@ class RedisLedger:
 
     def __init__(
         self,
-        link: Link,
+        link: Link | ClusterLink,
         keys: Keys,
         *,
         clock: Callable[[], int] | None = None,
@@ -53,22 +55,28 @@ class RedisLedger:
         partitions: int | None = None,
         clock: Callable[[], int] | None = None,
         verbs: dict[type[Command[Any]], Verb] = VERBS,
-        **link_options: Any,
+        **limits: Any,
     ) -> "RedisLedger":
         """Connect, and create the store if it is empty.
 
         `partitions` counts only then (default 64); for a store that exists it must be None or what
-        it was created with. Raises `StoreError` and `StoreMismatch`.
+        it was created with. `limits` are those of `Limits`. Raises `StoreError` and
+        `StoreMismatch`.
         """
-        link = await Link.open(url, scripts=all_scripts(verbs), **link_options)
+        way = ClusterLink if is_cluster(url) else Link
+        link = await way.open(url, scripts=all_scripts(verbs), **limits)
         try:
-            return cls(link, await _identify(link, partitions), clock=clock, verbs=verbs)
+            keys = await _identify(link, partitions)
+            if isinstance(link, ClusterLink):
+                kept = [words for part in keys.partitions for words in residents(part)]
+                await _all([link.command(*words) for words in kept])
+            return cls(link, keys, clock=clock, verbs=verbs)
         except BaseException:
             await link.close()
             raise
 
     @property
-    def link(self) -> Link:
+    def link(self) -> Link | ClusterLink:
         """The way to the store, for checks of the store itself."""
         return self._link
 
@@ -225,11 +233,18 @@ async def _all(replies: Sequence[Awaitable[Any]]) -> list[Any]:
     return answers
 
 
-async def _identify(link: Link, partitions: int | None) -> Keys:
+async def _identify(link: Link | ClusterLink, partitions: int | None) -> Keys:
     """Read what the store is, or say what it shall be. The first of several sidecars wins."""
     wanted = PARTITIONS_DEFAULT if partitions is None else partitions
     keys = Keys(wanted)
-    await link.command("HSETNX", STORE, "layout", LAYOUT)
+    try:
+        await link.command("HSETNX", STORE, "layout", LAYOUT)
+    except StoreError as error:
+        if isinstance(link, Link) and error.code in ELSEWHERE_CODES:
+            raise StoreMismatch(
+                f"{link.where} is a node of a cluster: write redis+cluster:// (or rediss+cluster://)"
+            ) from error
+        raise
     await link.command("HSETNX", STORE, "partitions", str(wanted))
     layout, found = await link.command("HMGET", STORE, "layout", "partitions")
     if layout != LAYOUT:
