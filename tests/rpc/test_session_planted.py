@@ -20,21 +20,21 @@ from tests.rpc.shop import Shop
 _INIT = _Session.__init__
 
 
-def running(planted: Callable[[Run, list[pb.Operation]], Any]) -> Any:
+def running(planted: Callable[[Run], Run]) -> Any:
     """Sessions whose operations are run so."""
 
     def init(self: _Session, stream: Stream, run: Run, admission: Admission) -> None:
-        _INIT(self, stream, lambda operations: planted(run, list(operations)), admission)
+        _INIT(self, stream, planted(run), admission)
 
     return init
 
 
-async def backwards(run: Run, operations: list[pb.Operation]) -> list[pb.Result]:
-    return (await run(operations))[::-1]
+def backwards(run: Run) -> Run:
+    return lambda operations, results: run(operations, results[::-1])
 
 
-async def in_any_order(run: Run, operations: list[pb.Operation]) -> list[pb.Result]:
-    return (await run(operations[::-1]))[::-1]
+def in_any_order(run: Run) -> Run:
+    return lambda operations, results: run(operations[::-1], results[::-1])
 
 
 async def left_behind(self: _Session) -> None:

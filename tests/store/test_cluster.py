@@ -17,7 +17,7 @@ from creditgate_server.store.checkup import Finding, check
 from creditgate_server.store.cluster import ClusterLink
 from creditgate_server.store.keys import STORE, Keys
 from creditgate_server.store.link import Link, StoreError
-from creditgate_server.store.redis_ledger import RedisLedger, StoreMismatch
+from creditgate_server.store.redis_ledger import LAYOUT, RedisLedger, StoreMismatch
 from tests.ledger.bench import Ask, audit, snapshot
 from tests.store.nodes import Cluster, Node, stopped, until
 from tests.store.traffic import Traffic, accounts_of, patiently
@@ -95,7 +95,7 @@ async def test_one_node_is_enough_to_find_all(cluster: Cluster) -> None:
     for node in (cluster.primaries[1], cluster.replicas[1]):
         link = await ClusterLink.open(f"redis+cluster://{node.where}")
         assert len(link.links) == 3
-        assert await link.command("HGET", STORE, "layout") == "1"
+        assert await link.command("HGET", STORE, "layout") == LAYOUT
         await link.close()
     link = await ClusterLink.open(f"redis+cluster://127.0.0.1:1,{cluster.nodes[0].where}")
     assert link.connected
