@@ -473,11 +473,11 @@ async def test_our_own_pause_is_not_taken_for_the_stores(own_store: EmbeddedStor
 
 
 async def test_an_idle_link_does_not_time_out(own_store: EmbeddedStore) -> None:
-    link = await Link.open(own_store.url, reply_timeout_s=0.2)
-    await asyncio.sleep(0.3)
+    link = await Link.open(own_store.url, reply_timeout_s=1.0)
+    await asyncio.sleep(1.3)
     assert link.connected
     # And what comes then has its whole time.
-    assert await link.command("BLPOP", "nothing", "0.12") is None
+    assert await link.command("BLPOP", "nothing", "0.6") is None
     assert link.connected
     await link.close()
 
