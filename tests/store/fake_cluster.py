@@ -20,7 +20,7 @@ class FakeCluster:
         self.ran: list[tuple[bytes, bytes]] = []
         """The key and name of each command, in the order in which they ran."""
         self.asked_in_vain = 0
-        """How many came to a node that another had sent them to, and had no right to be there."""
+        """How many came to a node that had been named by `ASK`, and did not say so."""
         self.moves = 0.0
         """How probably a slot changes its owner before a command, without a word."""
         self.refusals: Counter[bytes] = Counter()
