@@ -30,18 +30,12 @@ class Partition:
         return f"creditgate:{{{self.tag}}}:account:{account_id}"
 
 
-def residents(partition: Partition) -> tuple[tuple[str, ...], ...]:
-    """Writes that keep a partition's keys in being, though there is nothing in them.
-
-    While a slot of a cluster moves, a script must find all of its keys or none: one that is there
-    beside one that never was is refused until the slot has moved.
-    """
-    return fence(partition.closed), ("ZADD", partition.deadlines, "+inf", "")
-
-
 def fence(key: str) -> tuple[str, ...]:
-    """A write that changes nothing, to a key that scripts of the same partition write to."""
-    return "HSET", f"{key[: key.index('}') + 1]}:closed", "", ""
+    """A write that changes nothing, to a key that scripts of the same partition write to.
+
+    Its field is what keeps that key in being from the partition's first account on.
+    """
+    return "HSET", f"{key[: key.index('}') + 1]}:closed", "*", "-"
 
 
 class Keys:

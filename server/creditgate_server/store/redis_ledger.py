@@ -8,7 +8,7 @@ from creditgate_server.core.commands import Command, Expire, ReplyT, Rules
 from creditgate_server.core.faults import CreditOutcome, Fault, Reason, defect
 from creditgate_server.store.address import is_cluster
 from creditgate_server.store.cluster import ClusterLink
-from creditgate_server.store.keys import PARTITIONS_DEFAULT, STORE, Keys, residents
+from creditgate_server.store.keys import PARTITIONS_DEFAULT, STORE, Keys
 from creditgate_server.store.link import ELSEWHERE_CODES, Link, StoreError
 from creditgate_server.store.script import Script, script
 from creditgate_server.store.verbs import VERBS, Verb
@@ -66,11 +66,7 @@ class RedisLedger:
         way = ClusterLink if is_cluster(url) else Link
         link = await way.open(url, scripts=all_scripts(verbs), **limits)
         try:
-            keys = await _identify(link, partitions)
-            if isinstance(link, ClusterLink):
-                kept = [words for part in keys.partitions for words in residents(part)]
-                await _all([link.command(*words) for words in kept])
-            return cls(link, keys, clock=clock, verbs=verbs)
+            return cls(link, await _identify(link, partitions), clock=clock, verbs=verbs)
         except BaseException:
             await link.close()
             raise
