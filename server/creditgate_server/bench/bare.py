@@ -20,10 +20,8 @@ async def _empty(_body: bytes, _context: Any) -> bytes:
 async def _serve(address: str) -> None:
     server = grpc.aio.server()
     _, service, method = BARE.split("/")
-    handlers = {method: grpc.unary_unary_rpc_method_handler(_empty)}
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(service, handlers),)
-    )
+    handlers: dict[str, Any] = {method: grpc.unary_unary_rpc_method_handler(_empty)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     server.add_insecure_port(address)
     await server.start()
     stopped = asyncio.Event()

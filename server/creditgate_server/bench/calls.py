@@ -39,9 +39,7 @@ def one_caller(rig: Rig) -> Iterator[Figure]:
         rig.say(f"one caller, unix socket: round {number + 1}")
         holds, apart = rig.new_holds(accounts), rig.new_holds(accounts)
         rounds["empty"].append(rig.load(address, Empty(), 1, watch=watch))
-        script = Script(
-            words=seen.words, hold_id=seen.hold_id.encode(), holds=apart, first=0
-        )
+        script = Script(words=seen.words, hold_id=seen.hold_id.encode(), holds=apart, first=0)
         rounds["script"].append(rig.load(rig.store.address, script, 1, watch=watch))
         placed = rig.load(address, Authorize(holds=holds), 1, watch=watch)
         rounds["authorize"].append(placed)
@@ -73,27 +71,25 @@ def captured_authorize(rig: Rig, account_id: str) -> capture.Captured:
     )
 
 
-def authorize_once(rig: Rig, address: str, account_id: str, hold_id: str, quantity: int = 1) -> None:
+def authorize_once(
+    rig: Rig, address: str, account_id: str, hold_id: str, quantity: int = 1
+) -> None:
     """Place one hold."""
     job = rig.job
     job.quantity = quantity
     tag = hold_id.rpartition("-")[0]
     number = int(hold_id.rpartition("-")[2])
     holds = Holds(accounts=(account_id,), tag=tag, job=job.SerializeToString(deterministic=True))
-    rig.load(
-        address, Authorize(holds=holds, first=number, count=1), 1, seconds=0, warm_s=0
-    )
+    rig.load(address, Authorize(holds=holds, first=number, count=1), 1, seconds=0, warm_s=0)
 
 
-def _settle(
-    rig: Rig, address: str, holds: Holds, placed: Phase, callers: int, **watch: object
-) -> Phase:
+def _settle(rig: Rig, address: str, holds: Holds, placed: Phase, callers: int) -> Phase:
     work = Settle(holds=holds, first=0, count=placed.asked)
-    return rig.load(address, work, callers, seconds=0, warm_s=0, watch=watch or rig.watch)
+    return rig.load(address, work, callers, seconds=0, warm_s=0, watch=rig.watch)
 
 
 def many_callers(rig: Rig) -> Iterator[Figure]:
-    """U1, U2: what a call costs the server beside an empty one, here and on a bare grpc.aio."""
+    """U1, U2: what a call costs beside an empty one, here and on a bare grpc.aio."""
     address, watch = rig.server.address, rig.watch
     bare = rig.bare
     accounts = rig.new_accounts(address, 64)
@@ -101,9 +97,7 @@ def many_callers(rig: Rig) -> Iterator[Figure]:
     for number in range(rig.plan.rounds):
         rig.say(f"64 callers, unix socket: round {number + 1}")
         holds = rig.new_holds(accounts)
-        rounds["bare"].append(
-            rig.load(bare.address, Empty(BARE), 64, watch={"server": bare.pids})
-        )
+        rounds["bare"].append(rig.load(bare.address, Empty(BARE), 64, watch={"server": bare.pids}))
         rounds["empty"].append(rig.load(address, Empty(), 64, watch=watch))
         placed = rig.load(address, Authorize(holds=holds), 64, watch=watch)
         rounds["authorize"].append(placed)
@@ -124,7 +118,7 @@ def many_callers(rig: Rig) -> Iterator[Figure]:
 
 
 def curve(rig: Rig) -> Iterator[Figure]:
-    """Throughput against the number of callers, over unix socket and TCP. No figure of the table."""
+    """Throughput against callers, over unix socket and TCP. No figure of the table."""
     accounts = rig.new_accounts(rig.server.address, 64)
     measured_already = {(row.callers, row.over) for row in rig.rows if row.what == "authorize"}
     for over, address in (("unix", rig.server.address), ("tcp", rig.server.tcp)):
@@ -247,7 +241,7 @@ def no_session() -> str:
 
 
 def synced(rig: Rig) -> Iterator[Figure]:
-    """T4: what waiting for the disk costs, on one server, its store set to the one and the other."""
+    """T4: what waiting for the disk costs; one server, its store set to the one and the other."""
     with (
         rig.new_store(appendfsync="everysec") as store,
         rig.new_server(store, fsync="everysec") as server,
@@ -259,9 +253,7 @@ def synced(rig: Rig) -> Iterator[Figure]:
                 rig.say(f"64 callers, {how}: round {number + 1}")
                 store.client.config_set("appendfsync", how)
                 work = Authorize(holds=rig.new_holds(accounts))
-                rounds[how].append(
-                    rig.load(server.address, work, 64, watch=watched(server, store))
-                )
+                rounds[how].append(rig.load(server.address, work, 64, watch=watched(server, store)))
     rig.keep("authorize", 64, rounds["everysec"], fsync="everysec")
     passed = {how: [phase.per_second for phase in found] for how, found in rounds.items()}
     yield measured(

@@ -46,7 +46,8 @@ class Captured:
             for old, new in swaps:
                 changed = changed.replace(old, new)
             words.append(changed)
-        return hiredis.pack_command(tuple(words))
+        packed: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type]
+        return packed
 
 
 def account_key(account_id: str) -> str:
@@ -78,7 +79,7 @@ def capture(
 ) -> Captured:
     """The one command that the server sends for this hold while `act` runs."""
     seen: list[tuple[bytes, ...]] = []
-    with client.monitor() as monitor:
+    with client.monitor() as monitor:  # type: ignore[no-untyped-call]
         # redis-py's own reading of these lines loses what is escaped in them.
         connection: Any = monitor.connection
 

@@ -188,7 +188,9 @@ class Figure:
                 {
                     "what": value.limit.what,
                     "sign": _sign(value.limit),
-                    "limit": value.limit.most if value.limit.most is not None else value.limit.least,
+                    "limit": value.limit.most
+                    if value.limit.most is not None
+                    else value.limit.least,
                     "unit": value.limit.unit,
                     "median": value.median,
                     "rounds": list(value.rounds),

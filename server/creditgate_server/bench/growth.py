@@ -7,7 +7,7 @@ as a server sees both.
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from creditgate.v1 import accounts_pb2
@@ -23,7 +23,7 @@ from creditgate_server.bench.capture import (
 )
 from creditgate_server.bench.goals import Figure, measured
 from creditgate_server.bench.programs import Program, Store
-from creditgate_server.bench.rig import GRANT, PUT, Rig
+from creditgate_server.bench.rig import GRANT, PUT, Rig, ratios
 from creditgate_server.bench.unary import ask
 from creditgate_server.bench.work import Authorize, Commands, Messages, Settle
 
@@ -41,256 +41,259 @@ for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(entry)) end
 """
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A store without a file, a server on it, and an account made by requests, to be copied."""
+    """A store without a file, and a server on it."""
 
     rig: Rig
     store: Store
     server: Program
-    model: str
-    """The name of that account."""
+
+    def model(self, *, buckets: int = 3, quantity: int = 1) -> "Model":
+        """An account of so many buckets, made by requests; the plan's bucket is one of them.
+
+        With a `quantity` above what the plan gives, an Authorize draws on two of them.
+        """
+        rig, address = self.rig, self.server.address
+        name, other = rig.account_names(2)
+        puts = (accounts_pb2.PutAccountRequest(account_id=name).SerializeToString(),)
+        grants = tuple(
+            accounts_pb2.GrantCreditsRequest(
+                account_id=name, source_ref=f"bench-{n:04d}", kind=KIND_TOP_UP, amount=1_000_000
+            ).SerializeToString()
+            for n in range(buckets - 1)
+        )
+        for path, bodies in ((PUT, puts), (GRANT, grants)):
+            rig.load(address, Messages(path=path, bodies=bodies), 1, seconds=0, warm_s=0)
+        # By a copy, so that the model stays as it is.
+        self.store.client.copy(account_key(name), account_key(other))
+        hold_id = rig.new_holds((other,)).hold_id(0)
+        seen = capture(
+            self.store.client,
+            lambda: authorize_once(rig, address, other, hold_id, quantity),
+            other,
+            hold_id,
+        )
+        return Model(site=self, name=name, seen=seen)
+
+
+@contextmanager
+def new_site(rig: Rig) -> Iterator[Site]:
+    """A site of its own."""
+    with (
+        rig.new_store(aof=False) as store,
+        rig.new_server(store, **{"unsafe-store": "true"}) as server,
+    ):
+        yield Site(rig=rig, store=store, server=server)
+
+
+def shared_site(rig: Rig) -> Site:
+    """The site for what leaves little behind."""
+    found: Site = rig.once("site", lambda: new_site(rig))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """An account to be copied, and the command that an Authorize of it is."""
+
+    site: Site
+    name: str
     seen: Captured
-    """An Authorize at the store."""
 
     def restore(self, names: Iterable[str]) -> None:
         """Make these accounts what the model is."""
-        pipe = self.store.client.pipeline(transaction=False)
+        pipe = self.site.store.client.pipeline(transaction=False)
         for name in names:
-            pipe.copy(account_key(self.model), account_key(name), replace=True)
+            pipe.copy(account_key(self.name), account_key(name), replace=True)
         pipe.execute()
+
+    def check(self, name: str) -> None:
+        """A copy looks to callers as the model does."""
+        one, other = (self._balance(account_id) for account_id in (self.name, name))
+        assert one == other, f"a copy is not what it was made of: {other}, {one}"
+
+    def _balance(self, account_id: str) -> pb.GetBalanceResponse:
+        found = balance(self.site, account_id)
+        found.totals.ClearField("account_id")
+        found.totals.ClearField("as_of")
+        return found
 
     def script_us(self, names: Sequence[str]) -> float:
         """How long the store is in the script of an Authorize of each of these, on average."""
-        holds = self.rig.new_holds(names)
-        packed = tuple(
-            self.seen.packed(name, holds.hold_id(number)) for number, name in enumerate(names)
-        )
         before = self._spent()
-        self.rig.load(
-            self.store.address, Commands(packed=packed, good=b"approved"), 1, seconds=0, warm_s=0
-        )
+        self.authorize(names, 1)
         after = self._spent()
         return (after[0] - before[0]) / (after[1] - before[1])
 
+    def authorize(self, names: Sequence[str], callers: int) -> None:
+        """Place a hold on each of these at the store, by the script that does so."""
+        rig, store = self.site.rig, self.site.store
+        holds = rig.new_holds(names)
+        packed = tuple(
+            self.seen.packed(name, holds.hold_id(number)) for number, name in enumerate(names)
+        )
+        work = Commands(packed=packed, good=b"approved")
+        rig.load(store.address, work, callers, seconds=0, warm_s=0)
+
     def _spent(self) -> tuple[float, int]:
-        found = self.store.info("commandstats").get(f"cmdstat_{self.seen.name}", {})
+        found = self.site.store.info("commandstats").get(f"cmdstat_{self.seen.name}", {})
         return float(found.get("usec", 0)), int(found.get("calls", 0))
 
-    def check(self, name: str) -> None:
-        """A copy looks to callers as the model does, and can be spent from."""
-        balances = []
-        for account_id in (self.model, name):
-            request = pb.GetBalanceRequest(account_id=account_id)
-            answer = ask(self.server.address, "Credits/GetBalance", request, pb.GetBalanceResponse)
-            answer.totals.ClearField("account_id")
-            answer.totals.ClearField("as_of")
-            balances.append(answer)
-        assert balances[0] == balances[1], f"a copy is not what it was made of: {balances}"
+
+def balance(site: Site, account_id: str) -> pb.GetBalanceResponse:
+    """What the server says of an account."""
+    request = pb.GetBalanceRequest(account_id=account_id)
+    return ask(site.server.address, "Credits/GetBalance", request, pb.GetBalanceResponse)
 
 
-def site(
-    rig: Rig, stack: ExitStack, *, buckets: int = 3, quantity: int = 1
-) -> Site:
-    """A store with one account of so many buckets, the plan's included.
+class Curve:
+    """The time of a script against the size of something."""
 
-    With a `quantity` above what the plan gives, an Authorize draws on two of them.
-    """
-    store = stack.enter_context(rig.new_store(aof=False))
-    server = stack.enter_context(rig.new_server(store, **{"unsafe-store": "true"}))
-    (model,) = rig.account_names(1)
-    put = accounts_pb2.PutAccountRequest(account_id=model).SerializeToString()
-    rig.load(server.address, Messages(path=PUT, bodies=(put,)), 1, seconds=0, warm_s=0)
-    grants = tuple(
-        accounts_pb2.GrantCreditsRequest(
-            account_id=model, source_ref=f"bench-{n:04d}", kind=KIND_TOP_UP, amount=1_000_000
-        ).SerializeToString()
-        for n in range(buckets - 1)
-    )
-    rig.load(server.address, Messages(path=GRANT, bodies=grants), 1, seconds=0, warm_s=0)
-    # Another account, so that the model stays as it is.
-    (other,) = rig.account_names(1)
-    made = Site(rig=rig, store=store, server=server, model=model, seen=None)  # type: ignore[arg-type]
-    made.restore((other,))
-    made.check(other)
-    hold_id = rig.new_holds((other,)).hold_id(0)
-    made.seen = capture(
-        store.client,
-        lambda: authorize_once(rig, server.address, other, hold_id, quantity),
-        other,
-        hold_id,
-    )
-    return made
+    def __init__(self, rig: Rig, what: str) -> None:
+        self._rig, self._what = rig, what
+        self._points: list[dict[str, float]] = []
+        self.ratios: list[float] = []
+        self.times: dict[str, float] = {}
+        rig.curves[what] = self._points
+
+    def add(
+        self,
+        size: int,
+        small: tuple[int, Model, Sequence[str]],
+        large: tuple[Model, Sequence[str]],
+    ) -> None:
+        """Time both in turns; `ratios` and `times` are of the last size that was added.
+
+        The accounts of a chunk are made anew before it. One account alone keeps what it has.
+        """
+        times: dict[str, list[float]] = {"small_us": [], "large_us": []}
+        for number in range(self._rig.plan.rounds):
+            self._rig.say(f"{size:,} {self._what}: round {number + 1}")
+            for which, (model, names) in zip(times, (small[1:], large), strict=True):
+                chunks = []
+                for part in range(_CHUNKS):
+                    # Each chunk asks others, as many as there are.
+                    at = (number * _CHUNKS + part) * _CHUNK
+                    chunk = [names[(at + n) % len(names)] for n in range(_CHUNK)]
+                    if len(names) > 1:
+                        model.restore(chunk)
+                    chunks.append(model.script_us(chunk))
+                # The least: whatever else the machine does can only add.
+                times[which].append(min(chunks))
+        self.ratios = ratios(times["large_us"], times["small_us"])
+        self.times = {name: round(statistics.median(each), 2) for name, each in times.items()}
+        if not self._points:
+            self._points.append({"size": small[0], "us": self.times["small_us"]})
+        self._points.append({"size": size, "us": self.times["large_us"]})
 
 
-def _alternate(
-    rig: Rig, what: str, small: tuple[Site, Sequence[str]], large: tuple[Site, Sequence[str]]
-) -> tuple[list[float], dict[str, float]]:
-    """The ratio of each round, and the median of what was timed; accounts are made anew."""
-    found: list[float] = []
-    times: dict[str, list[float]] = {"small_us": [], "large_us": []}
-    for number in range(rig.plan.rounds):
-        rig.say(f"{what}: round {number + 1}")
-        both = []
-        for which, (place, names) in zip(times, (small, large), strict=True):
-            chunks = []
-            for first in range(_CHUNKS):
-                # Each chunk asks others, as many as there are.
-                at = (number * _CHUNKS + first) * _CHUNK
-                chunk = [names[(at + n) % len(names)] for n in range(_CHUNK)]
-                if len(names) > 1:
-                    place.restore(chunk)
-                chunks.append(place.script_us(chunk))
-            both.append(statistics.median(chunks))
-            times[which].append(both[-1])
-        found.append(both[1] / both[0])
-    return found, {name: round(statistics.median(each), 2) for name, each in times.items()}
+def _sizes(most: int) -> tuple[int, ...]:
+    return most // 10, most
 
 
 def buckets(rig: Rig) -> Iterator[Figure]:
     """G1: more buckets on the account."""
     most = rig.plan.size(1_000, 100)
-    points = []
-    with ExitStack() as stack:
-        sites = {}
-        for count in sorted({3, max(10, most // 10), most}):
-            rig.say(f"an account with {count} buckets")
-            place = site(rig, stack, buckets=count, quantity=_DAILY + 1)
-            sites[count] = (place, rig.account_names(4 * _CHUNK))
-        for count in list(sites)[1:]:
-            found, times = _alternate(rig, f"{count} buckets", sites[3], sites[count])
-            if not points:
-                points.append({"size": 3, "us": times["small_us"]})
-            points.append({"size": count, "us": times["large_us"]})
-    rig.curves["buckets on the account"] = points
-    yield measured("G1", found, at=f"{most:,} buckets", parts=times)
+    curve, site = Curve(rig, "buckets on the account"), shared_site(rig)
+    few = site.model(buckets=3, quantity=_DAILY + 1)
+    names = rig.account_names(4 * _CHUNK)
+    for count in _sizes(most):
+        rig.say(f"an account with {count:,} buckets")
+        many = site.model(buckets=count, quantity=_DAILY + 1)
+        curve.add(count, (3, few, names), (many, rig.account_names(4 * _CHUNK)))
+    yield measured("G1", curve.ratios, at=f"{most:,} buckets", parts=curve.times)
 
 
 def holds(rig: Rig) -> Iterator[Figure]:
     """G2: more open holds on the account."""
     most = rig.plan.size(100_000, 1_000)
-    with ExitStack() as stack:
-        place = site(rig, stack)
-        few, full = rig.account_names(2)
-        place.restore((few, full))
-        _fill(place, few, 10)
-        points = []
-        placed = 10
-        for count in sorted({most // 10, most}):
-            rig.say(f"{count:,} open holds on an account")
-            _fill(place, full, count - (placed if placed > 10 else 0))
-            placed = count
-            # One account in either case, so that only its holds differ.
-            found, times = _alternate(
-                rig, f"{count:,} open holds", (place, (few,)), (place, (full,))
-            )
-            if not points:
-                points.append({"size": 10, "us": times["small_us"]})
-            points.append({"size": count, "us": times["large_us"]})
-        balance = ask(
-            place.server.address,
-            "Credits/GetBalance",
-            pb.GetBalanceRequest(account_id=full),
-            pb.GetBalanceResponse,
-        )
-        assert balance.open_holds >= most
-    rig.curves["open holds on the account"] = points
-    yield measured("G2", found, at=f"{most:,} open holds", parts=times)
-
-
-def _fill(place: Site, account_id: str, count: int) -> None:
-    """Real holds, by the script that places them."""
-    many = place.rig.new_holds((account_id,))
-    packed = tuple(place.seen.packed(account_id, many.hold_id(n)) for n in range(count))
-    work = Commands(packed=packed, good=b"approved")
-    place.rig.load(place.store.address, work, 256, seconds=0, warm_s=0)
+    curve, site = Curve(rig, "open holds on the account"), shared_site(rig)
+    model = site.model()
+    few, full = rig.account_names(2)
+    model.restore((few, full))
+    model.authorize([few] * 10, 10)
+    placed = 0
+    for count in _sizes(most):
+        rig.say(f"{count:,} open holds on an account")
+        model.authorize([full] * (count - placed), 256)
+        placed = count
+        # One account in either case, so that only its holds differ.
+        curve.add(count, (10, model, (few,)), (model, (full,)))
+    assert balance(site, full).open_holds >= most
+    yield measured("G2", curve.ratios, at=f"{most:,} open holds", parts=curve.times)
 
 
 def accounts(rig: Rig) -> Iterator[Figure]:
     """G3: more accounts."""
     few, most = 1_000, rig.plan.size(1_000_000, 10_000)
-    points = []
-    with ExitStack() as stack:
-        small, large = site(rig, stack), site(rig, stack)
+    curve, small = Curve(rig, "accounts"), shared_site(rig).model()
+    with new_site(rig) as site:
+        large = site.model()
         names = rig.account_names(most)
         small.restore(names[:few])
-        copy = large.store.client.register_script(_COPY)
+        copy = site.store.client.register_script(_COPY)
         made = 0
-        for count in sorted({most // 10, most}):
+        for count in _sizes(most):
             rig.say(f"{count:,} accounts")
             for first in range(made, count, 5_000):
                 some = names[first : min(first + 5_000, count)]
-                copy(keys=[account_key(large.model)], args=[account_key(name) for name in some])
+                copy(keys=[account_key(large.name)], args=[account_key(name) for name in some])
             made = count
             large.check(names[count - 1])
-            # Every so-manieth, so that those that are asked lie far apart.
+            # Those that are asked lie far apart.
             spread = names[: count : max(1, count // few)]
-            found, times = _alternate(
-                rig, f"{count:,} accounts", (small, names[:few]), (large, spread)
-            )
-            if not points:
-                points.append({"size": few, "us": times["small_us"]})
-            points.append({"size": count, "us": times["large_us"]})
-    rig.curves["accounts"] = points
-    yield measured("G3", found, at=f"{most:,} accounts", parts=times)
+            curve.add(count, (few, small, names[:few]), (large, spread))
+    yield measured("G3", curve.ratios, at=f"{most:,} accounts", parts=curve.times)
 
 
 def history(rig: Rig) -> Iterator[Figure]:
     """G4: more entries in the ledger that is written to."""
     most = rig.plan.size(5_000_000, 50_000)
-    points = []
-    with ExitStack() as stack:
-        small, large = site(rig, stack), site(rig, stack)
+    curve, small = Curve(rig, "ledger entries"), shared_site(rig).model()
+    with new_site(rig) as site:
+        large = site.model()
         (one,) = rig.account_names(1)
-        few = [name for name in rig.account_names(2_000) if ledger_key(name) == ledger_key(one)]
         ledger = ledger_key(one)
+        few = [name for name in rig.account_names(2_000) if ledger_key(name) == ledger]
         # An entry as a real request writes it, to be repeated.
         large.restore((one,))
-        large.script_us((one,))
-        repeat = large.store.client.register_script(_REPEAT)
+        large.authorize((one,), 1)
+        repeat = site.store.client.register_script(_REPEAT)
         made = 1
-        for count in sorted({most // 10, most}):
+        for count in _sizes(most):
             rig.say(f"{count:,} ledger entries")
             while made < count:
                 part = min(20_000, count - made)
                 repeat(keys=[ledger], args=[part])
                 made += part
-            assert large.store.client.xlen(ledger) >= count
-            found, times = _alternate(
-                rig, f"{count:,} ledger entries", (small, few), (large, few)
-            )
-            if not points:
-                points.append({"size": 1, "us": times["small_us"]})
-            points.append({"size": count, "us": times["large_us"]})
+            assert site.store.client.xlen(ledger) >= count
+            curve.add(count, (1, small, few), (large, few))
         page = ask(
-            large.server.address,
+            site.server.address,
             "Accounts/ListLedger",
             accounts_pb2.ListLedgerRequest(account_id=one),
             accounts_pb2.ListLedgerResponse,
         )
         assert page.entries
-    rig.curves["ledger entries"] = points
-    yield measured("G4", found, at=f"{most:,} entries", parts=times)
+    yield measured("G4", curve.ratios, at=f"{most:,} entries", parts=curve.times)
 
 
 def memory(rig: Rig) -> Iterator[Figure]:
     """M1: what the store keeps for an account and for a hold, ledger apart."""
     many, each = rig.plan.size(2_000, 200), 10
-    with (
-        rig.new_store(aof=False) as store,
-        rig.new_server(store, **{"unsafe-store": "true"}) as server,
-    ):
-        used = [_used(store)]
-        names = rig.new_accounts(server.address, many, grants=2)
-        used.append(_used(store))
-        placed = rig.new_holds(names)
-        rig.say(f"{many * each:,} holds")
-        count = many * each
-        once = {"seconds": 0.0, "warm_s": 0.0}
-        rig.load(server.address, Authorize(holds=placed, count=count), 64, **once)
-        used.append(_used(store))
-        rig.load(server.address, Settle(holds=placed, first=0, count=count), 64, **once)
-        used.append(_used(store))
+    store, address = shared_site(rig).store, shared_site(rig).server.address
+    used = [_used(store)]
+    names = rig.new_accounts(address, many, grants=2)
+    used.append(_used(store))
+    placed = rig.new_holds(names)
+    rig.say(f"{many * each:,} holds")
+    count = many * each
+    once = {"seconds": 0.0, "warm_s": 0.0}
+    rig.load(address, Authorize(holds=placed, count=count), 64, **once)
+    used.append(_used(store))
+    rig.load(address, Settle(holds=placed, first=0, count=count), 64, **once)
+    used.append(_used(store))
     (r0, l0), (r1, l1), (r2, l2), (r3, l3) = used
     yield measured(
         "M1",

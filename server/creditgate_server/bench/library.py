@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import grpc
 
@@ -19,6 +20,9 @@ from creditgate_server.bench.rig import Rig, ratios
 from creditgate_server.bench.work import Holds
 
 CALLERS = 256
+# The first calls make the connection.
+_WARM_S = 0.3
+_TIMEOUT_S = 10
 
 
 def library(rig: Rig) -> Iterator[Figure]:
@@ -35,8 +39,7 @@ def library(rig: Rig) -> Iterator[Figure]:
                         how,
                         rig.server.address,
                         rig.new_holds(accounts),
-                        rig.plan.seconds,
-                        rig.plan.warm_s,
+                        (max(_WARM_S, rig.plan.warm_s), rig.plan.seconds),
                         rig.watch,
                     )
                 )
@@ -51,16 +54,15 @@ def library(rig: Rig) -> Iterator[Figure]:
     )
 
 
-def call(  # noqa: PLR0913 - it travels to another process
+def call(
     how: str,
     address: str,
     holds: Holds,
-    seconds: float,
-    warm_s: float,
+    lasts: tuple[float, float],
     watch: dict[str, tuple[int, ...]],
 ) -> Phase:
-    """Authorize without a pause through `client` or `stub`."""
-    return asyncio.run(_call(how, address, holds, (warm_s, seconds), watch))
+    """Authorize without a pause through `client` or `stub`; `lasts` is (warm_s, seconds)."""
+    return asyncio.run(_call(how, address, holds, lasts, watch))
 
 
 async def _call(
@@ -72,23 +74,22 @@ async def _call(
 ) -> Phase:
     job = Job.FromString(holds.job)
     if how == "client":
-        client = AsyncClient(address)
+        async with AsyncClient(address) as client:
 
-        def ask(account_id: str, hold_id: str) -> Awaitable[pb.AuthorizeResponse]:
-            return client.authorize(
-                account_id, hold_id, action=job.action, model=job.model, quantity=1
-            )
+            async def through_client(account_id: str, hold_id: str) -> pb.AuthorizeResponse:
+                return await client.authorize(
+                    account_id, hold_id, action=job.action, model=job.model, quantity=1
+                )
 
-        async with client:
-            return await _loop(ask, holds, lasts, watch)
+            return await _loop(through_client, holds, lasts, watch)
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = CreditsStub(channel)
+        stub: Any = CreditsStub(channel)
 
-        def plain(account_id: str, hold_id: str) -> Awaitable[pb.AuthorizeResponse]:
+        async def plain(account_id: str, hold_id: str) -> pb.AuthorizeResponse:
             made = Job(action=job.action, model=job.model, quantity=1)
-            return stub.Authorize(
-                pb.AuthorizeRequest(account_id=account_id, hold_id=hold_id, job=made), timeout=5
-            )
+            request = pb.AuthorizeRequest(account_id=account_id, hold_id=hold_id, job=made)
+            found: pb.AuthorizeResponse = await stub.Authorize(request, timeout=_TIMEOUT_S)
+            return found
 
         return await _loop(plain, holds, lasts, watch)
 
@@ -119,20 +120,19 @@ async def _loop(
         found = {name: load.cpu_s(pids) for name, pids in watch.items()}
         return {**found, "load": time.process_time()}
 
-    async def watcher() -> tuple[float, dict[str, float], int]:
+    async def watcher() -> tuple[float, dict[str, float], list[int]]:
         await asyncio.sleep(window - time.perf_counter())
         begun, before, first = time.perf_counter(), clocks(), len(times_ns)
         await asyncio.sleep(end - time.perf_counter())
-        after, lasted_s = clocks(), time.perf_counter() - begun
+        after, lasted_s, counted = clocks(), time.perf_counter() - begun, times_ns[first:]
         stopped.set()
-        return lasted_s, {name: after[name] - before[name] for name in before}, first
+        return lasted_s, {name: after[name] - before[name] for name in before}, counted
 
-    (lasted_s, cpu_s, first), *_ = await asyncio.gather(
-        watcher(), *(caller() for _ in range(CALLERS))
-    )
-    counted = times_ns[first:]
-    # Those that were under way at the end were answered after it.
-    counted = counted[: max(1, len(counted) - CALLERS)]
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watcher())
+        for _ in range(CALLERS):
+            group.create_task(caller())
+    lasted_s, cpu_s, counted = watching.result()
     return Phase(
         operations=len(counted),
         lasted_s=lasted_s,

@@ -176,7 +176,9 @@ class _Run:
         self.bad: Counter[int] = Counter()
         now = time.perf_counter_ns()
         self.window_ns = now + int(load.warm_s * 1e9)
-        self.end_ns = self.window_ns + int(load.seconds * 1e9) if load.seconds else None
+        # An open load ends with its last answer, however late.
+        until_ns = self.window_ns + int(load.seconds * 1e9)
+        self.end_ns = until_ns if load.seconds and load.rate is None else None
         self.counts = False
         self.over = False
         self._from: tuple[int, dict[str, float]] = (now, {})
@@ -190,7 +192,8 @@ class _Run:
         """Open and close the window that counts."""
         if not self.counts and now >= self.window_ns:
             self.counts = True
-            self._from = (now, self.clocks())
+            begun = now if self.load.rate is None else self.window_ns
+            self._from = (begun, self.clocks())
         elif self.counts and not self.over and self.end_ns is not None and now >= self.end_ns:
             self.close_window(now)
 
@@ -216,9 +219,7 @@ class _Run:
         if self.bad:
             status, count = self.bad.most_common(1)[0]
             what = "is not what was asked for" if status == OK else f"has status {status}"
-            raise Wrong(
-                f"{sum(self.bad.values()):,} answers were wrong; of {count:,} each {what}"
-            )
+            raise Wrong(f"{sum(self.bad.values()):,} answers were wrong; of {count:,} each {what}")
         if not self.operations:
             raise Wrong("there was no answer at all")
         (began, before), (ended, after) = self._from, self._to

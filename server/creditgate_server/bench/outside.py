@@ -54,8 +54,6 @@ def schedule(rig: Rig) -> Iterator[Figure]:
         rig.say(f"{rate:,.0f} a second by schedule")
         holds = rig.new_holds(accounts)
         phase = rig.load(address, Authorize(holds=holds), 64, rate=rate)
-        rig.load(
-            address, Settle(holds=holds, first=0, count=phase.asked), 64, seconds=0, warm_s=0
-        )
+        rig.load(address, Settle(holds=holds, first=0, count=phase.asked), 64, seconds=0, warm_s=0)
         rig.keep("authorize", 64, (phase,), rate=rate, fsync="")
     yield from ()

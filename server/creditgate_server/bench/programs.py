@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import redis
@@ -191,7 +191,8 @@ class Store:
 
     def info(self, section: str) -> dict[str, Any]:
         """A section of INFO."""
-        return cast("dict[str, Any]", self.client.info(section))
+        found: dict[str, Any] = self.client.info(section)
+        return found
 
 
 class Helper:
@@ -211,12 +212,10 @@ class Helper:
         """What the function returns there, or raises."""
         return self.begin(function, *args, **kwargs)()
 
-    def begin(
-        self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
-    ) -> Callable[[], R]:
+    def begin(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:
         """Let it run; call what this gives, once, for what came of it."""
         self._ours.send((function, args, kwargs))
-        return self._end  # type: ignore[return-value]
+        return self._end
 
     def _end(self) -> Any:
         try:

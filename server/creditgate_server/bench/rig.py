@@ -1,4 +1,4 @@
-"""What all measurements share: the processes, the accounts, the plan, and where results are kept."""
+"""What all measurements share: the processes, the accounts, the plan, and what is kept."""
 
 import itertools
 import os
@@ -58,17 +58,21 @@ class Row:
 
     what: str
     callers: int
-    over: str
-    """unix or tcp."""
-    fsync: str
-    accounts: int
     rounds: tuple[Phase, ...]
+    over: str = "unix"
+    """unix or tcp."""
+    fsync: str = "always"
+    accounts: int = ACCOUNTS
     rate: float | None = None
+    """Requests a second, where they began by a schedule."""
 
     def spread(self, of: Callable[[Phase], float]) -> tuple[float, float, float]:
         """The median of the rounds, the least and the most."""
         found = [of(phase) for phase in self.rounds]
         return statistics.median(found), min(found), max(found)
+
+    def _cpu_us(self, name: str) -> tuple[float, float, float]:
+        return self.spread(lambda phase: phase.cpu_us(name))
 
     @property
     def latencies(self) -> Latencies:
@@ -91,10 +95,7 @@ class Row:
             "p50_us": _three(self.spread(lambda phase: phase.us(50))),
             "p99_us": _three(self.spread(lambda phase: phase.us(99))),
             "p999_us": _three(self.spread(lambda phase: phase.us(99.9))),
-            "cpu_us": {
-                name: _three(self.spread(lambda phase, name=name: phase.cpu_us(name)))
-                for name in (*names, "load")
-            },
+            "cpu_us": {name: _three(self._cpu_us(name)) for name in (*names, "load")},
             "load_busy": _three(self.spread(lambda phase: phase.load_share)),
             "late_us": _three(self.spread(lambda phase: phase.late_us)),
             "histogram": self.latencies.encoded(),
@@ -115,7 +116,6 @@ class Rig:
     """Told what is being done."""
     rows: list[Row] = field(default_factory=list)
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
     _run: str = field(default_factory=lambda: secrets.token_hex(3))
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -127,7 +127,8 @@ class Rig:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, entered when it is first asked for, and left at the end."""
         if name not in self._kept:
             self._kept[name] = self._stack.enter_context(make())
         return self._kept[name]
@@ -137,13 +138,13 @@ class Rig:
     @property
     def helper(self) -> Helper:
         """The process that loads."""
-        found: Helper = self._once("helper", Helper)
+        found: Helper = self.once("helper", Helper)
         return found
 
     @property
     def bare(self) -> Program:
         """A grpc.aio server that does nothing."""
-        found: Program = self._once(
+        found: Program = self.once(
             "bare", lambda: programs.bare(self.plan.folder, self.plan.environment)
         )
         return found
@@ -151,13 +152,13 @@ class Rig:
     @property
     def store(self) -> Store:
         """The store of `server`, with `appendfsync always`."""
-        found: Store = self._once("store", lambda: programs.store(self.folder("store")))
+        found: Store = self.once("store", lambda: programs.store(self.folder("store")))
         return found
 
     @property
     def server(self) -> Program:
         """The server that most is measured on."""
-        found: Program = self._once("server", lambda: self.new_server(self.store))
+        found: Program = self.once("server", lambda: self.new_server(self.store))
         return found
 
     def new_store(self, *, appendfsync: str = "always", aof: bool = True) -> Any:
@@ -178,6 +179,16 @@ class Rig:
             settings.setdefault("engine", self.plan.engine)
         return programs.server(self.folder("server"), self.plan.environment, store.url, **settings)
 
+    def engine(self) -> str:
+        """What carries the server's calls, as it says itself."""
+        return dict(self.server.facts or {}).get("engine", "aio")
+
+    def store_name(self) -> str:
+        """The store's program and version."""
+        info = self.store.info("server")
+        kind = str(info.get("server_name", "redis"))
+        return f"{kind} {info.get(f'{kind}_version', '')}, embedded"
+
     def folder(self, name: str) -> Path:
         """A path that nothing else has."""
         return self.plan.folder / f"{name}{next(self._numbers)}"
@@ -192,9 +203,7 @@ class Rig:
     def account_names(self, count: int) -> tuple[str, ...]:
         """Names that nothing else has, all of one length."""
         first = next(self._numbers)
-        return tuple(
-            f"creditgate-bench-{self._run}-{first:04d}-{n:07d}" for n in range(count)
-        )
+        return tuple(f"creditgate-bench-{self._run}-{first:04d}-{n:07d}" for n in range(count))
 
     def new_accounts(self, address: str, count: int, *, grants: int = 1) -> tuple[str, ...]:
         """Accounts with enough credits in `grants` buckets beside what their plan gives."""
@@ -257,29 +266,9 @@ class Rig:
         """The processes whose CPU time counts, of `server` and its store."""
         return watched(self.server, self.store)
 
-    def keep(
-        self,
-        what: str,
-        callers: int,
-        rounds: Sequence[Phase],
-        *,
-        over: str = "unix",
-        fsync: str = "always",
-        accounts: int = ACCOUNTS,
-        rate: float | None = None,
-    ) -> None:
-        """Keep rounds of a load for the report."""
-        self.rows.append(
-            Row(
-                what=what,
-                callers=callers,
-                over=over,
-                fsync=fsync,
-                accounts=accounts,
-                rounds=tuple(rounds),
-                rate=rate,
-            )
-        )
+    def keep(self, what: str, callers: int, rounds: Sequence[Phase], **more: Any) -> None:
+        """Keep rounds of a load for the report; `more` are fields of `Row`."""
+        self.rows.append(Row(what=what, callers=callers, rounds=tuple(rounds), **more))
 
 
 def watched(server: Program, store: Store) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Everything that can be measured, in order, and the one run that does it."""
 
 import itertools
+import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,11 +36,11 @@ SECTIONS = (
     Section("the client library", ("T3",), library.library, 3),
     Section("synced and not", ("T4",), calls.synced, 3),
     Section("one account and many", ("T5",), calls.hot_account, 4),
+    Section("memory", ("M1",), growth.memory, 2),
     Section("buckets", ("G1",), growth.buckets, 2),
     Section("open holds", ("G2",), growth.holds, 2),
     Section("accounts", ("G3",), growth.accounts, 2),
     Section("ledger", ("G4",), growth.history, 2),
-    Section("memory", ("M1",), growth.memory, 2),
     Section("expiry", ("E1",), expiry.expiry, 3),
     Section("cluster", ("C1",), calls.cluster, 1),
     Section("workers", ("W1",), calls.workers, 1),
@@ -134,14 +135,12 @@ def _conditions(rig: Rig, began: datetime) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
         "target": plan.target,
-        "engine": rig.facts.get("engine", ""),
-        "store": rig.facts.get("store", ""),
+        "engine": "" if plan.target else rig.engine(),
+        "store": "" if plan.target else rig.store_name(),
         "disk": _file_system(plan.folder),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_average": round(os.getloadavg()[0], 2),
     }
-    import os  # noqa: PLC0415
-
-    found["cores"] = len(os.sched_getaffinity(0))
-    found["load_average"] = round(os.getloadavg()[0], 2)
     return {name: value for name, value in found.items() if value != ""}
 
 

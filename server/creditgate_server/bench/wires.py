@@ -70,7 +70,7 @@ def connect(address: str) -> socket.socket:
     return made
 
 
-# HTTP/2 ---------------------------------------------------------------------------------------------
+# HTTP/2 ------------------------------------------------------------------------------------------
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
@@ -113,9 +113,7 @@ class GrpcWire:
         self._taken = 0
         self._waiting: deque[tuple[bytes, int]] = deque()
         self._unread = b""
-        settings = struct.pack(
-            ">HIHI", _SETTING_PUSH, 0, _SETTING_WINDOW, _WINDOW_MAX
-        )
+        settings = struct.pack(">HIHI", _SETTING_PUSH, 0, _SETTING_WINDOW, _WINDOW_MAX)
         widen = struct.pack(">I", _WINDOW_MAX - _WINDOW_FIRST)
         self._unwritten = [
             _PREFACE,
@@ -260,7 +258,7 @@ class GrpcWire:
         self._socket.close()
 
 
-# The store ------------------------------------------------------------------------------------------
+# The store ---------------------------------------------------------------------------------------
 
 
 class StoreWire:

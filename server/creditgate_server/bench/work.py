@@ -11,9 +11,8 @@ from typing import Protocol
 import hiredis
 from google.protobuf.message import Message
 
-
 from creditgate.v1 import credits_pb2 as pb
-from creditgate.v1.resources_pb2 import Job
+from creditgate.v1.resources_pb2 import DECISION_APPROVED, Job
 from creditgate_server.bench.wires import GrpcWire, StoreWire, Wire
 
 EMPTY = "/creditgate.v1.Catalog/GetCatalog"
@@ -281,8 +280,7 @@ class _Batches:
         results = pb.ExecuteResponse.FromString(body).results
         if self._work.settles:
             return sum(result.settle.charged == 1 for result in results)
-        approved = pb.AuthorizeResponse(decision=1).decision
-        return sum(result.authorize.decision == approved for result in results)
+        return sum(result.authorize.decision == DECISION_APPROVED for result in results)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,5 +360,3 @@ class _Scripts:
 
     def accept(self, token: int, body: bytes) -> int:  # noqa: ARG002 - as above
         return int(body == b"approved")
-
-
