@@ -23,6 +23,8 @@ CALLERS_PER_WIRE = 16
 """As many threads of one worker process would share a connection."""
 
 _UNANSWERED_S = 15.0
+# However short the time that was asked for, each caller has had its turn that often.
+_TURNS_LEAST = 2
 # From a tenth of a microsecond to two minutes, three digits: in units of 100 ns.
 _UNITS_MAX = 1_200_000_000
 _UNIT_NS = 100
@@ -194,7 +196,13 @@ class _Run:
             self.counts = True
             begun = now if self.load.rate is None else self.window_ns
             self._from = (begun, self.clocks())
-        elif self.counts and not self.over and self.end_ns is not None and now >= self.end_ns:
+        elif (
+            self.counts
+            and not self.over
+            and self.end_ns is not None
+            and now >= self.end_ns
+            and len(self.times_ns) >= _TURNS_LEAST * self.load.callers
+        ):
             self.close_window(now)
 
     def close_window(self, now: int) -> None:
