@@ -80,31 +80,35 @@ CLOSED_DOORS = {
     "client/creditgate": ("creditgate_server", *STORES),
     "server/creditgate_server/core": (
         *("asyncio", "creditgate", *GRPC, *STORES),
-        *_rooms("app", "catalogs", "cli", "engines", "rpc", "store"),
+        *_rooms("app", "bench", "catalogs", "cli", "engines", "rpc", "store"),
     ),
     "server/creditgate_server/catalogs": (
         *("asyncio", "creditgate", *GRPC, *STORES),
-        *_rooms("app", "cli", "engines", "rpc", "store"),
+        *_rooms("app", "bench", "cli", "engines", "rpc", "store"),
     ),
     "server/creditgate_server/store": (
         *("creditgate", *GRPC),
-        *_rooms("app", "catalogs", "cli", "engines", "rpc"),
+        *_rooms("app", "bench", "catalogs", "cli", "engines", "rpc"),
     ),
     # The contract without a server: the engine beneath it can be exchanged.
     "server/creditgate_server/rpc": (
         *("asyncio", "grpc.aio", "grpc_health", "grpc_reflection", *STORES),
-        *_rooms("app", "catalogs", "cli", "engines", "store"),
+        *_rooms("app", "bench", "catalogs", "cli", "engines", "store"),
     ),
     # Services await the ledger and nothing else.
     **{
         f"server/creditgate_server/rpc/{service}": (
             *("asyncio", "grpc", "grpc_health", "grpc_reflection", *STORES),
-            *_rooms("app", "catalogs", "cli", "engines", "store"),
+            *_rooms("app", "bench", "catalogs", "cli", "engines", "store"),
         )
         for service in ("accounts", "catalog", "credits")
     },
-    "server/creditgate_server/engines": (*STORES, *_rooms("app", "catalogs", "cli", "store")),
-    "server/creditgate_server/app": _rooms("cli"),
+    "server/creditgate_server/engines": (
+        *STORES,
+        *_rooms("app", "bench", "catalogs", "cli", "store"),
+    ),
+    "server/creditgate_server/app": _rooms("bench", "cli"),
+    "server/creditgate_server/bench": _rooms("cli"),
 }
 
 

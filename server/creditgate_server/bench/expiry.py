@@ -43,7 +43,7 @@ def expiry(rig: Rig) -> Iterator[Figure]:
             )
 
         rig.say("authorize by schedule, quiet")
-        quiet = rig.helper.run(load.run, callers(max(2.0, 2 * rig.plan.seconds)))
+        quiet = rig.helper.run(load.run, callers(max(1.0, 3 * rig.plan.seconds)))
         rig.say(f"{most:,} holds are due")
         # As long as it may take, seen from twice what the store needs at least.
         under_way = rig.helper.begin(load.run, callers(rig.plan.warm_s + 2.0 + most / 4_000))

@@ -188,8 +188,9 @@ class Curve:
         self._points.append({"size": size, "us": self.times["large_us"]})
 
 
-def _sizes(most: int) -> tuple[int, ...]:
-    return most // 10, most
+def _sizes(least: int, most: int) -> tuple[int, ...]:
+    """The sizes to measure at, beside the least."""
+    return tuple(size for size in (most // 10, most) if size > least)
 
 
 def buckets(rig: Rig) -> Iterator[Figure]:
@@ -198,7 +199,7 @@ def buckets(rig: Rig) -> Iterator[Figure]:
     curve, site = Curve(rig, "buckets on the account"), shared_site(rig)
     few = site.model(buckets=3, quantity=_DAILY + 1)
     names = rig.account_names(4 * _CHUNK)
-    for count in _sizes(most):
+    for count in _sizes(3, most):
         rig.say(f"an account with {count:,} buckets")
         many = site.model(buckets=count, quantity=_DAILY + 1)
         curve.add(count, (3, few, names), (many, rig.account_names(4 * _CHUNK)))
@@ -214,7 +215,7 @@ def holds(rig: Rig) -> Iterator[Figure]:
     model.restore((few, full))
     model.authorize([few] * 10, 10)
     placed = 0
-    for count in _sizes(most):
+    for count in _sizes(10, most):
         rig.say(f"{count:,} open holds on an account")
         model.authorize([full] * (count - placed), 256)
         placed = count
@@ -234,7 +235,7 @@ def accounts(rig: Rig) -> Iterator[Figure]:
         small.restore(names[:few])
         copy = site.store.client.register_script(_COPY)
         made = 0
-        for count in _sizes(most):
+        for count in _sizes(few, most):
             rig.say(f"{count:,} accounts")
             for first in range(made, count, 5_000):
                 some = names[first : min(first + 5_000, count)]
@@ -261,7 +262,7 @@ def history(rig: Rig) -> Iterator[Figure]:
         large.authorize((one,), 1)
         repeat = site.store.client.register_script(_REPEAT)
         made = 1
-        for count in _sizes(most):
+        for count in _sizes(1, most):
             rig.say(f"{count:,} ledger entries")
             while made < count:
                 part = min(20_000, count - made)

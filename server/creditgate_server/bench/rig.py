@@ -39,6 +39,9 @@ class Plan:
     scale: float
     """Part of the sizes that the goals speak of."""
     folder: Path
+    """For sockets and logs: its path is short."""
+    data: Path
+    """For what stores keep."""
     environment: Mapping[str, str]
     engine: str = ""
     """Unless "", the server's engine."""
@@ -152,7 +155,7 @@ class Rig:
     @property
     def store(self) -> Store:
         """The store of `server`, with `appendfsync always`."""
-        found: Store = self.once("store", lambda: programs.store(self.folder("store")))
+        found: Store = self.once("store", lambda: programs.store(self._data()))
         return found
 
     @property
@@ -166,7 +169,7 @@ class Rig:
 
         @contextmanager
         def made() -> Iterator[Store]:
-            with programs.store(self.folder("store"), appendfsync=appendfsync) as store:
+            with programs.store(self._data(), appendfsync=appendfsync) as store:
                 if not aof:
                     store.client.config_set("appendonly", "no")
                 yield store
@@ -177,7 +180,7 @@ class Rig:
         """Another server on a store, to be entered."""
         if self.plan.engine:
             settings.setdefault("engine", self.plan.engine)
-        return programs.server(self.folder("server"), self.plan.environment, store.url, **settings)
+        return programs.server(self._folder(), self.plan.environment, store.url, **settings)
 
     def engine(self) -> str:
         """What carries the server's calls, as it says itself."""
@@ -189,9 +192,11 @@ class Rig:
         kind = str(info.get("server_name", "redis"))
         return f"{kind} {info.get(f'{kind}_version', '')}, embedded"
 
-    def folder(self, name: str) -> Path:
-        """A path that nothing else has."""
-        return self.plan.folder / f"{name}{next(self._numbers)}"
+    def _folder(self) -> Path:
+        return self.plan.folder / f"server{next(self._numbers)}"
+
+    def _data(self) -> Path:
+        return self.plan.data / f"store{next(self._numbers)}"
 
     # Accounts and holds ---------------------------------------------------------------------------
 

@@ -137,7 +137,7 @@ def _conditions(rig: Rig, began: datetime) -> dict[str, Any]:
         "target": plan.target,
         "engine": "" if plan.target else rig.engine(),
         "store": "" if plan.target else rig.store_name(),
-        "disk": _file_system(plan.folder),
+        "disk": _file_system(plan.data),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": round(os.getloadavg()[0], 2),
     }

@@ -108,6 +108,7 @@ class GrpcWire:
         self._decoder = Decoder()
         self._statuses: dict[bytes, int | None] = {}
         self._streams: dict[int, _Stream] = {}
+        self._open = 0
         self._next_stream = 1
         self._window = _WINDOW_FIRST
         self._taken = 0
@@ -127,7 +128,7 @@ class GrpcWire:
         return self._socket.fileno()
 
     def send(self, token: int, what: str, body: bytes) -> None:
-        """Call the method of this path. It waits if the server's window has no room."""
+        """Call the method of this path. It waits while the server has no room for it."""
         stream = self._next_stream
         self._next_stream += 2
         self._streams[stream] = _Stream(token)
@@ -165,10 +166,11 @@ class GrpcWire:
         )
 
     def flush(self) -> None:
-        """Write what was taken, as far as the server's window has room."""
+        """Write what was taken, as far as the server has room for streams and bytes."""
         waiting, unwritten = self._waiting, self._unwritten
-        while waiting and waiting[0][1] <= self._window:
+        while waiting and waiting[0][1] <= self._window and self._open < self.streams_max:
             packed, size = waiting.popleft()
+            self._open += 1
             self._window -= size
             unwritten.append(packed)
         if unwritten:
@@ -232,6 +234,7 @@ class GrpcWire:
     def _end(self, stream: int, status: int, answers: list[Answer]) -> None:
         ended = self._streams.pop(stream)
         self.under_way -= 1
+        self._open -= 1
         data = ended.data
         body = data[0] if len(data) == 1 else b"".join(data)
         answers.append(Answer(ended.token, status, body[5:]))

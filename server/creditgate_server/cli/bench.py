@@ -28,6 +28,8 @@ _REPORT = "Report"
 _NEEDED = {"hdrh": "hdrhistogram", "hpack": "hpack"}
 _NEEDED_FOR_HTML = {"jinja2": "jinja2", "matplotlib": "matplotlib"}
 
+_PREFIX = "creditgate-bench-"
+
 _MODES = {
     # seconds of a round, rounds, seconds before it counts, part of the sizes
     "quick": (0.1, 1, 0.02, 0.01),
@@ -94,7 +96,7 @@ def bench(
             exists=True,
             file_okay=False,
             writable=True,
-            help="Where the store keeps its file while it is measured.",
+            help="Where stores keep their files meanwhile, to measure its disk.",
             show_default="a temporary directory",
             rich_help_panel=_WHERE,
         ),
@@ -258,10 +260,11 @@ def _measure(given: dict[str, Any], folder: Path | None, names: list[str]) -> Ma
     }
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="creditgate-bench-", dir=folder) as place,
+            tempfile.TemporaryDirectory(prefix=_PREFIX) as place,
+            tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder) as data,
             _bar() as progress,
         ):
-            plan = Plan(folder=Path(place), environment=environment, **given)
+            plan = Plan(folder=Path(place), data=Path(data), environment=environment, **given)
             task = progress.add_task("", total=1.0, what="")
 
             def on_step(title: str, what: str, done: float) -> None:
@@ -327,8 +330,7 @@ def _tables(document: Mapping[str, Any]) -> RenderableType:
             shown.came_to(figure),
             _verdict(figure["verdict"]),
         )
-    right = tuple(head for head in shown.ROWS if head not in {"operation", "over"})
-    loads = tables.table(*shown.ROWS, right=right, title="CPU in µs for one operation")
+    loads = tables.table(*shown.ROWS, right=shown.ROWS[1:], title="CPU in µs for one operation")
     for row in shown.rows(document):
         loads.add_row(*row)
     said = ", ".join(f"{name} {value}" for name, value in shown.conditions(document))
