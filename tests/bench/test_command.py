@@ -99,11 +99,17 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name == "id":
-                self.ids.append(value or "")
-            elif name in {"src", "srcset", "data", "action"} or tag in {"script", "link", "base"} or (name in {"href", "xlink:href"} and not (value or "").startswith("#")):
-                self.fetched.append(f"{tag} {name}={value}")
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.fetched += [
+            f"{tag} {name}={value}" for name, value in attrs if fetches(tag, name, value)
+        ]
+
+
+def fetches(tag: str, name: str, value: str | None) -> bool:
+    """Whether a browser would ask somebody for it."""
+    if tag in {"script", "link", "base"} or name in {"src", "srcset", "data", "action"}:
+        return True
+    return name in {"href", "xlink:href"} and not (value or "").startswith("#")
 
 
 def test_the_page_is_one_file_that_fetches_nothing(document: Any) -> None:

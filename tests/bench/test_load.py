@@ -80,7 +80,7 @@ def test_a_load_that_waits_for_answers_would_hide_the_pause(tmp_path: Path) -> N
 def test_what_waits_for_a_place_is_late_since_it_was_meant_to_begin(tmp_path: Path) -> None:
     class OneAtATime(Empty):
         def wire(self, address: str) -> Any:
-            wire = super().wire(address)
+            wire: Any = super().wire(address)
             wire.receive()  # The server's settings, which would say more.
             wire.streams_max = 1
             return wire

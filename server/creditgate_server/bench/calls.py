@@ -19,12 +19,14 @@ from creditgate_server.bench.work import (
     Holds,
     Pair,
     Script,
+    Session,
     Settle,
 )
 
 CALLERS = (1, 16, 64, 256)
 MANY = 10_000
 _EXECUTES_UNDER_WAY = 4
+_IN_FLIGHT = 64
 
 Rounds = defaultdict[str, list[Phase]]
 
@@ -56,7 +58,7 @@ def one_caller(rig: Rig) -> Iterator[Figure]:
             name,
             ratios(taken["authorize"], floor),
             at="unix socket, always",
-            parts={f"{what}_us": _median(taken[what]) for what in ("authorize", "empty", "script")},
+            parts={f"{what}_us": median(taken[what]) for what in ("authorize", "empty", "script")},
         )
 
 
@@ -113,7 +115,7 @@ def many_callers(rig: Rig) -> Iterator[Figure]:
             name,
             ratios(cost["authorize"], cost[below]),
             at="64 callers, unix socket",
-            parts={f"{what}_us": _median(cost[what]) for what in ("authorize", below)},
+            parts={f"{what}_us": median(cost[what]) for what in ("authorize", below)},
         )
 
 
@@ -200,9 +202,9 @@ def one_core(rig: Rig) -> Iterator[Figure]:
         ratios(passed["authorize, one core"], passed["bare, one core"]),
         at="64 callers, unix socket, always",
         parts={
-            "authorize_per_second": _median(passed["authorize, one core"]),
-            "bare_per_second": _median(passed["bare, one core"]),
-            "load_busy": _median([phase.load_share for phase in rounds["authorize, one core"]]),
+            "authorize_per_second": median(passed["authorize, one core"]),
+            "bare_per_second": median(passed["bare, one core"]),
+            "load_busy": median([phase.load_share for phase in rounds["authorize, one core"]]),
         },
     )
 
@@ -211,24 +213,38 @@ def batches(rig: Rig) -> Iterator[Figure]:
     """T2: what the server spends beside the store where many operations travel together."""
     address = rig.server.address
     accounts = rig.new_accounts(address, 64)
-    rounds = []
+    without = no_session()
+    rounds: Rounds = defaultdict(list)
     for number in range(rig.plan.rounds):
         rig.say(f"Execute of {BATCH}: round {number + 1}")
         holds = rig.new_holds(accounts)
         work = Execute(holds=holds, first=0)
         placed = rig.load(address, work, _EXECUTES_UNDER_WAY, watch=rig.watch)
-        rounds.append(placed)
+        rounds["execute"].append(placed)
         settles = Execute(holds=holds, first=0, count=placed.asked * BATCH, settles=True)
         rig.load(address, settles, _EXECUTES_UNDER_WAY, seconds=0, warm_s=0)
-    rig.keep("execute", _EXECUTES_UNDER_WAY, rounds)
-    execute = [phase.cpu_us("server") / phase.cpu_us("store") for phase in rounds]
+        if not without:
+            rig.say(f"Session, {_IN_FLIGHT} in flight: round {number + 1}")
+            holds = rig.new_holds(accounts)
+            placed = rig.load(address, Session(holds=holds), _IN_FLIGHT, watch=rig.watch)
+            rounds["session"].append(placed)
+            back = Session(holds=holds, count=placed.asked)
+            rig.load(address, back, _IN_FLIGHT, seconds=0, warm_s=0)
+    callers = {"execute": _EXECUTES_UNDER_WAY, "session": _IN_FLIGHT}
+    for what, found in rounds.items():
+        rig.keep(what, callers[what], found)
+    found_ratios = {
+        what: [phase.cpu_us("server") / phase.cpu_us("store") for phase in found]
+        for what, found in rounds.items()
+    }
     yield measured(
         "T2",
-        execute,
-        no_session() or "Session is not measured yet",
-        at=f"Execute of {BATCH}, {_EXECUTES_UNDER_WAY} under way",
+        found_ratios["execute"],
+        without or found_ratios["session"],
+        at=f"{_EXECUTES_UNDER_WAY} Executes of {BATCH} under way; {_IN_FLIGHT} in a Session",
         parts={
-            f"{name}_us": _median([phase.cpu_us(name) for phase in rounds])
+            f"{what}_{name}_us": median([phase.cpu_us(name) for phase in found])
+            for what, found in rounds.items()
             for name in ("server", "store")
         },
     )
@@ -244,7 +260,7 @@ def synced(rig: Rig) -> Iterator[Figure]:
     """T4: what waiting for the disk costs; one server, its store set to the one and the other."""
     with (
         rig.new_store(appendfsync="everysec") as store,
-        rig.new_server(store, fsync="everysec") as server,
+        rig.new_server(store.url, fsync="everysec") as server,
     ):
         accounts = rig.new_accounts(server.address, 64)
         rounds: Rounds = defaultdict(list)
@@ -260,7 +276,7 @@ def synced(rig: Rig) -> Iterator[Figure]:
         "T4",
         ratios(passed["always"], passed["everysec"]),
         at="64 callers, unix socket",
-        parts={f"{how}_per_second": _median(found) for how, found in passed.items()},
+        parts={f"{how}_per_second": median(found) for how, found in passed.items()},
     )
 
 
@@ -282,7 +298,7 @@ def hot_account(rig: Rig) -> Iterator[Figure]:
         "T5",
         ratios(passed["hot"], passed["many"]),
         at=f"64 callers, 1 and {many:,} accounts",
-        parts={f"{which}_per_second": _median(found) for which, found in passed.items()},
+        parts={f"{which}_per_second": median(found) for which, found in passed.items()},
     )
 
 
@@ -294,8 +310,8 @@ def workers(rig: Rig) -> Iterator[Figure]:
     cost: defaultdict[int, list[float]] = defaultdict(list)
     with (
         rig.new_store() as store,
-        rig.new_server(store, workers="1") as one,
-        rig.new_server(store, workers="2") as two,
+        rig.new_server(store.url, workers="1") as one,
+        rig.new_server(store.url, workers="2") as two,
     ):
         accounts = rig.new_accounts(one.address, 64)
         for number in range(rig.plan.rounds):
@@ -308,14 +324,10 @@ def workers(rig: Rig) -> Iterator[Figure]:
         "W1",
         ratios(cost[2], cost[1]),
         at="256 callers, TCP",
-        parts={f"server_us_{count}": _median(found) for count, found in cost.items()},
+        parts={f"server_us_{count}": median(found) for count, found in cost.items()},
     )
 
 
-def cluster(_rig: Rig) -> Iterator[Figure]:
-    """C1: how evenly accounts spread over a cluster."""
-    yield not_measured("C1", "this version does not speak to a cluster")
-
-
-def _median(found: list[float]) -> float:
+def median(found: list[float]) -> float:
+    """For `parts` of a figure."""
     return round(statistics.median(found), 3)

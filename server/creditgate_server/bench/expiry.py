@@ -24,7 +24,7 @@ def expiry(rig: Rig) -> Iterator[Figure]:
     most = rig.plan.size(100_000, 2_000) // BATCH * BATCH
     with (
         rig.new_store() as store,
-        rig.new_server(store, developer="true") as server,
+        rig.new_server(store.url, developer="true") as server,
     ):
         accounts = rig.new_accounts(server.address, min(1_000, most // 10))
         calm = rig.new_accounts(server.address, 64)

@@ -82,7 +82,7 @@ def new_site(rig: Rig) -> Iterator[Site]:
     """A site of its own."""
     with (
         rig.new_store(aof=False) as store,
-        rig.new_server(store, **{"unsafe-store": "true"}) as server,
+        rig.new_server(store.url, **{"unsafe-store": "true"}) as server,
     ):
         yield Site(rig=rig, store=store, server=server)
 

@@ -6,6 +6,7 @@ of each counts from the moment it was *meant* to begin. A server that stands sti
 has a second's worth of late answers, of which a closed load would see one for each caller.
 """
 
+import math
 import os
 import select
 import time
@@ -18,9 +19,6 @@ from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped] # not ma
 
 from creditgate_server.bench.wires import OK, Answer, Wire
 from creditgate_server.bench.work import Work
-
-CALLERS_PER_WIRE = 16
-"""As many threads of one worker process would share a connection."""
 
 _UNANSWERED_S = 15.0
 # However short the time that was asked for, each caller has had its turn that often.
@@ -150,10 +148,8 @@ def run(load: Load) -> Phase:
     """Run it in this process. Raises `Wrong`, `WireError` and ConnectionError."""
     if load.cores:
         os.sched_setaffinity(0, load.cores)
-    wires = [
-        load.work.wire(load.address)
-        for _ in range((load.callers + CALLERS_PER_WIRE - 1) // CALLERS_PER_WIRE)
-    ]
+    count = math.ceil(load.callers / load.work.callers_per_wire)
+    wires = [load.work.wire(load.address) for _ in range(count)]
     try:
         return (_Closed if load.rate is None else _Open)(load, wires).run()
     finally:

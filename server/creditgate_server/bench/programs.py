@@ -59,9 +59,10 @@ class Program:
 
 
 @contextmanager
-def _started(
+def started(
     command: Sequence[str], environment: Mapping[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with us."""
     launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()))
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - programs of ours
@@ -101,7 +102,7 @@ def bare(folder: Path, environment: Mapping[str, str]) -> Iterator[Program]:
     address = f"unix:{folder}/bare.sock"
     log = folder / "bare.log"
     command = (sys.executable, "-m", "creditgate_server.bench.bare", address)
-    with _started(command, environment, log) as process:
+    with started(command, environment, log) as process:
         _wait(process, log, lambda: _listens(address))
         yield Program((process.pid,), address)
 
@@ -130,7 +131,7 @@ def server(
     }
     flags = [word for name, value in given.items() for word in _flag(name, value)]
     command = (sys.executable, "-m", "creditgate_server.cli", "serve", "--log-json", *flags)
-    with _started(command, environment, log) as process:
+    with started(command, environment, log) as process:
         facts = _wait(process, log, lambda: _announced(log))
         yield Program(
             (process.pid, *_children(process.pid)), address, facts.get("listens_on", ""), facts

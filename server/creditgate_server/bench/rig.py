@@ -155,13 +155,13 @@ class Rig:
     @property
     def store(self) -> Store:
         """The store of `server`, with `appendfsync always`."""
-        found: Store = self.once("store", lambda: programs.store(self._data()))
+        found: Store = self.once("store", lambda: programs.store(self.data()))
         return found
 
     @property
     def server(self) -> Program:
         """The server that most is measured on."""
-        found: Program = self.once("server", lambda: self.new_server(self.store))
+        found: Program = self.once("server", lambda: self.new_server(self.store.url))
         return found
 
     def new_store(self, *, appendfsync: str = "always", aof: bool = True) -> Any:
@@ -169,18 +169,18 @@ class Rig:
 
         @contextmanager
         def made() -> Iterator[Store]:
-            with programs.store(self._data(), appendfsync=appendfsync) as store:
+            with programs.store(self.data(), appendfsync=appendfsync) as store:
                 if not aof:
                     store.client.config_set("appendonly", "no")
                 yield store
 
         return made()
 
-    def new_server(self, store: Store, **settings: str) -> Any:
+    def new_server(self, store_url: str, **settings: str) -> Any:
         """Another server on a store, to be entered."""
         if self.plan.engine:
             settings.setdefault("engine", self.plan.engine)
-        return programs.server(self._folder(), self.plan.environment, store.url, **settings)
+        return programs.server(self._folder(), self.plan.environment, store_url, **settings)
 
     def engine(self) -> str:
         """What carries the server's calls, as it says itself."""
@@ -195,7 +195,8 @@ class Rig:
     def _folder(self) -> Path:
         return self.plan.folder / f"server{next(self._numbers)}"
 
-    def _data(self) -> Path:
+    def data(self) -> Path:
+        """A path that nothing else has, for what a store keeps."""
         return self.plan.data / f"store{next(self._numbers)}"
 
     # Accounts and holds ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from creditgate_server.bench import calls, expiry, growth, library, outside
+from creditgate_server.bench import calls, cluster, expiry, growth, library, outside
 from creditgate_server.bench.goals import GOALS, Figure, not_measured
 from creditgate_server.bench.load import Wrong
 from creditgate_server.bench.programs import StartError
@@ -42,7 +42,7 @@ SECTIONS = (
     Section("accounts", ("G3",), growth.accounts, 2),
     Section("ledger", ("G4",), growth.history, 2),
     Section("expiry", ("E1",), expiry.expiry, 3),
-    Section("cluster", ("C1",), calls.cluster, 1),
+    Section("cluster", ("C1",), cluster.cluster, 1),
     Section("workers", ("W1",), calls.workers, 1),
     Section("callers", (), calls.curve, 5),
     Section("by schedule", (), calls.schedule, 4),

@@ -8,7 +8,7 @@ given, several in one write; of an answer its status is checked, and its body is
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -223,6 +223,8 @@ class GrpcWire:
             for name, value in struct.iter_unpack(">HI", payload):
                 if name == _SETTING_STREAMS:
                     self.streams_max = value
+                elif name == _SETTING_WINDOW:
+                    self._window_of_a_call(value)
             self._unwritten.append(_frame(_SETTINGS, _ACK, 0))
         elif kind == _PING and not flags & _ACK:
             self._unwritten.append(_frame(_PING, _ACK, 0, payload))
@@ -230,6 +232,11 @@ class GrpcWire:
             self._window += int.from_bytes(payload, "big")
         elif kind == _GOAWAY:
             raise ConnectionError("the server takes no more calls")
+
+    def _window_of_a_call(self, size: int) -> None:
+        """The server says how many bytes a call may send ahead of it."""
+        if size < _WINDOW_FIRST:
+            raise WireError(f"the server takes {size} bytes of a call at once, which is too few")
 
     def _end(self, stream: int, status: int, answers: list[Answer]) -> None:
         ended = self._streams.pop(stream)
@@ -259,6 +266,86 @@ class GrpcWire:
     def close(self) -> None:
         """Let go of it."""
         self._socket.close()
+
+
+class SessionWire(GrpcWire):
+    """One call that goes both ways: what is taken at the same time leaves in one message.
+
+    `pack` makes a message of numbered operations, `unpack` gives the numbered answers in one.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        path: str,
+        pack: Callable[[Sequence[tuple[int, bytes]]], bytes],
+        unpack: Callable[[bytes], Sequence[tuple[int, bytes]]],
+    ) -> None:
+        self._pack, self._unpack = pack, unpack
+        self._operations: list[tuple[int, bytes]] = []
+        self._call = 1
+        self._call_window = self._call_window_first = _WINDOW_FIRST
+        self._unsent = b""
+        self._unread_data = b""
+        super().__init__(address)
+        self._unwritten.append(_frame(_HEADERS, _END_HEADERS, self._call, self._block(path)))
+        self.flush()
+
+    def send(self, token: int, what: str, body: bytes) -> None:  # noqa: ARG002 - as a Wire does
+        """Take an operation; the token is its number."""
+        self._operations.append((token, body))
+        self.under_way += 1
+
+    def flush(self) -> None:
+        """Write what was taken as one message, as far as the server has room for its bytes."""
+        if self._operations:
+            packed = self._pack(self._operations)
+            self._operations.clear()
+            self._unsent += _MESSAGE.pack(0, len(packed)) + packed
+        while self._unsent:
+            size = min(len(self._unsent), _FRAME_BYTES_MAX, self._window, self._call_window)
+            if size <= 0:
+                break
+            self._unwritten.append(_frame(_DATA, 0, self._call, self._unsent[:size]))
+            self._unsent = self._unsent[size:]
+            self._window -= size
+            self._call_window -= size
+        super().flush()
+
+    def _take(
+        self, kind: int, flags: int, stream: int, payload: bytes, answers: list[Answer]
+    ) -> None:
+        if kind == _HEADERS:
+            status = self._status(payload)
+            if flags & _END_STREAM:
+                raise WireError(f"the session has ended with status {status}")
+        elif kind == _DATA:
+            self._taken += len(payload)
+            self._read_messages(payload, answers)
+        elif kind == _RST_STREAM:
+            raise WireError("the session was cut off")
+        elif kind == _WINDOW_UPDATE and stream == self._call:
+            self._call_window += int.from_bytes(payload, "big")
+        else:
+            self._control(kind, flags, stream, payload)
+
+    def _window_of_a_call(self, size: int) -> None:
+        self._call_window += size - self._call_window_first
+        self._call_window_first = size
+
+    def _read_messages(self, payload: bytes, answers: list[Answer]) -> None:
+        data = self._unread_data + payload if self._unread_data else payload
+        at = 0
+        while len(data) - at >= _MESSAGE.size:
+            _, size = _MESSAGE.unpack_from(data, at)
+            end = at + _MESSAGE.size + size
+            if end > len(data):
+                break
+            for number, body in self._unpack(data[at + _MESSAGE.size : end]):
+                self.under_way -= 1
+                answers.append(Answer(number, OK, body))
+            at = end
+        self._unread_data = data[at:]
 
 
 # The store ---------------------------------------------------------------------------------------

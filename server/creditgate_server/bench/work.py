@@ -6,14 +6,16 @@ itself, and no figure is made of it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cache
+from typing import Any, ClassVar, Protocol
 
 import hiredis
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from creditgate.v1 import credits_pb2 as pb
 from creditgate.v1.resources_pb2 import DECISION_APPROVED, Job
-from creditgate_server.bench.wires import GrpcWire, StoreWire, Wire
+from creditgate_server.bench.wires import GrpcWire, SessionWire, StoreWire, Wire
 
 EMPTY = "/creditgate.v1.Catalog/GetCatalog"
 """The empty RPC: same engine, endpoint and admission; nothing is asked of the store."""
@@ -22,6 +24,7 @@ BARE = "/bench.Bare/Empty"
 AUTHORIZE = "/creditgate.v1.Credits/Authorize"
 SETTLE = "/creditgate.v1.Credits/Settle"
 EXECUTE = "/creditgate.v1.Credits/Execute"
+SESSION = "/creditgate.v1.Credits/Session"
 
 BATCH = 100
 """Operations in one Execute."""
@@ -46,6 +49,8 @@ class Source(Protocol):
 class Work(Protocol):
     """What to ask for. Can be pickled."""
 
+    callers_per_wire: ClassVar[int]
+
     def open(self) -> Source:
         """Begin."""
 
@@ -54,6 +59,9 @@ class Work(Protocol):
 
 
 class _OverGrpc:
+    # As many threads of one worker process would share a connection.
+    callers_per_wire: ClassVar[int] = 16
+
     def wire(self, address: str) -> Wire:
         """A connection of a gRPC client."""
         return GrpcWire(address)
@@ -121,8 +129,16 @@ class _Spliced:
 
 
 def _field(number: int, value: bytes) -> bytes:
-    assert len(value) < 128
-    return bytes((number << 3 | 2, len(value))) + value
+    return b"%c%b%b" % (number << 3 | 2, _varint(len(value)), value)
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
 
 
 def _authorizes(holds: Holds) -> _Spliced:
@@ -284,6 +300,62 @@ class _Batches:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """New holds, or with `count` the settling of those there are, over one stream."""
+
+    callers_per_wire: ClassVar[int] = 1_000
+
+    holds: Holds
+    count: int | None = None
+
+    def open(self) -> Source:
+        """Begin."""
+        if self.count is None:
+            return Authorize(holds=self.holds).open()
+        return Settle(holds=self.holds, first=0, count=self.count).open()
+
+    def wire(self, address: str) -> Wire:
+        """A session."""
+        unpack = _settled if self.count is not None else _authorized
+        pack = _settling if self.count is not None else _authorizing
+        return SessionWire(address, SESSION, pack, unpack)
+
+
+def _authorizing(operations: Sequence[tuple[int, bytes]]) -> bytes:
+    return _session_request(operations, 1)
+
+
+def _settling(operations: Sequence[tuple[int, bytes]]) -> bytes:
+    return _session_request(operations, 3)
+
+
+def _session_request(operations: Sequence[tuple[int, bytes]], kind: int) -> bytes:
+    """A `SessionRequest` of messages that are bytes already; `kind` is their field in Operation."""
+    packed = []
+    for number, body in operations:
+        operation = _field(2, _field(kind, body))
+        numbered = b"\x08" + _varint(number) + operation
+        packed.append(_field(1, numbered))
+    return b"".join(packed)
+
+
+def _authorized(message: bytes) -> list[tuple[int, bytes]]:
+    answer = session_message("SessionResponse").FromString(message)
+    return [(each.number, each.result.authorize.SerializeToString()) for each in answer.results]
+
+
+def _settled(message: bytes) -> list[tuple[int, bytes]]:
+    answer = session_message("SessionResponse").FromString(message)
+    return [(each.number, each.result.settle.SerializeToString()) for each in answer.results]
+
+
+@cache
+def session_message(name: str) -> Any:
+    """A message of Session. Raises KeyError in a version that has none."""
+    return GetMessageClass(pb.DESCRIPTOR.message_types_by_name[name])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Messages(_OverGrpc):
     """Messages made before, each asked for once."""
 
@@ -298,6 +370,8 @@ class Messages(_OverGrpc):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commands:
     """Commands of the store, made before: each asked for once, each answered with `good`."""
+
+    callers_per_wire: ClassVar[int] = 256
 
     packed: tuple[bytes, ...]
     good: bytes
@@ -329,6 +403,8 @@ class Script:
 
     `words` are the command's, seen as the server sent it, with `hold_id` in them.
     """
+
+    callers_per_wire: ClassVar[int] = 256
 
     words: tuple[bytes, ...]
     hold_id: bytes
