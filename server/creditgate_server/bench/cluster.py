@@ -67,6 +67,7 @@ def _nodes(rig: Rig, stack: ExitStack) -> list[tuple[int, Any]]:
             "dir": str(folder),
             "cluster-enabled": "yes",
             "appendonly": "yes",
+            "appendfsync": "always",
             "save": "",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -92,8 +92,9 @@ def _wait(process: subprocess.Popen[bytes], log: Path, ready: Callable[[], R | N
         if found is not None:
             return found
         time.sleep(_POLL_S)
-    said = log.read_text(errors="replace")[-2000:]
-    raise StartError(f"{process.args[6:]!r} did not start:\n{said}")  # type: ignore[index]
+    words = " ".join(map(str, process.args[6:9]))  # type: ignore[index]
+    said = log.read_text(errors="replace").strip().rpartition("\n")[2]
+    raise StartError(f"{words} did not start: {said}")
 
 
 @contextmanager
