@@ -40,6 +40,7 @@ def render(document: Document) -> str:
             for name, figure in figures.items()
         ],
         heads=shown.ROWS,
+        legend=shown.LEGEND,
         rows=list(shown.rows(document)),
         pictures=pictures,
     )

@@ -105,15 +105,20 @@ ROWS = (
     "callers",
     "accounts",
     "over",
-    "per second",
+    "per s",
     "p50",
     "p99",
-    "server µs",
-    "store µs",
-    "load µs",
-    "load busy",
+    "server",
+    "store",
+    "load",
+    "busy",
 )
-"""The heads of `rows`. Times in µs are CPU for one operation."""
+"""The heads of `rows`."""
+
+LEGEND = (
+    "server, store, load: CPU in µs for one operation of each process. busy: the part of the time "
+    "that the load itself was at work; near 100 % it was the limit."
+)
 
 
 def markdown(document: Document) -> str:
@@ -132,6 +137,7 @@ def markdown(document: Document) -> str:
     ]
     parts = (
         _table(heads, figures),
+        LEGEND,
         _table(ROWS, rows(document)),
         _table(("condition", ""), conditions(document)),
     )

@@ -174,7 +174,7 @@ def bench(
     compares in turns, round by round: an RPC that does nothing, the bare script at the store, and
     Authorize, Settle, both, Execute and the client library. So its figures are [bold]ratios[/]
     within one run, and CPU time for each operation of each process: times alone say more about the
-    machine than about the program. "load busy" near 100 % means that the load was the limit.
+    machine than about the program.
 
     Figures have names and goals; docs/performance.md explains them. Nothing is left behind. Let
     the machine do nothing else meanwhile. Runs on Linux.
@@ -330,11 +330,11 @@ def _tables(document: Mapping[str, Any]) -> RenderableType:
             shown.came_to(figure),
             _verdict(figure["verdict"]),
         )
-    loads = tables.table(*shown.ROWS, right=shown.ROWS[1:], title="CPU in µs for one operation")
+    loads = tables.table(*shown.ROWS, right=shown.ROWS[1:], title="Loads")
     for row in shown.rows(document):
         loads.add_row(*row)
     said = ", ".join(f"{name} {value}" for name, value in shown.conditions(document))
-    return Group(loads, "", goals, "", tables.dim(said))
+    return Group(loads, tables.dim(shown.LEGEND), "", goals, "", tables.dim(said))
 
 
 def _verdict(verdict: str) -> Text:
