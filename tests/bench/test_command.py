@@ -20,6 +20,7 @@ from creditgate_server.bench.goals import GOALS
 from creditgate_server.cli.output import ExitCode
 from tests.bench.test_goals import AGREED
 from tests.cli.shell import Shell
+from tests.project.tree import ROOT
 
 SHELL = Shell("127.0.0.1:1")
 COMMAND = (sys.executable, "-m", "creditgate_server.cli", "bench", "--quick")
@@ -148,11 +149,21 @@ def test_a_report_is_shown_again(document: Any, tmp_path: Path) -> None:
     assert SHELL.run("bench", "--from", str(kept), "--json", "-").stdout.startswith("{")
 
 
+def test_the_documentation_shows_the_committed_report() -> None:
+    text = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    report = json.loads((ROOT / "docs/performance/report.json").read_text(encoding="utf-8"))
+    assert shown.with_figures(text, report) == text
+    html = (ROOT / "docs/performance/report.html").read_text(encoding="utf-8")
+    assert report["conditions"]["began"] in html
+    assert not Page(html).fetched
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--only", "L1,Q9"), "--only Q9: the figures are L1, L2"),
         (("--quick", "--full"), "not both"),
+        (("--engine", "steam"), "--engine"),
         (("--target", "127.0.0.1:1"), "say --write-test-accounts if it may"),
     ],
 )

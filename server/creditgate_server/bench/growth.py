@@ -198,11 +198,13 @@ def buckets(rig: Rig) -> Iterator[Figure]:
     most = rig.plan.size(1_000, 100)
     curve, site = Curve(rig, "buckets on the account"), shared_site(rig)
     few = site.model(buckets=3, quantity=_DAILY + 1)
-    names = rig.account_names(4 * _CHUNK)
+    names, others = (rig.account_names(4 * _CHUNK) for _ in range(2))
     for count in _sizes(3, most):
         rig.say(f"an account with {count:,} buckets")
         many = site.model(buckets=count, quantity=_DAILY + 1)
-        curve.add(count, (3, few, names), (many, rig.account_names(4 * _CHUNK)))
+        many.restore(others[:1])
+        many.check(others[0])
+        curve.add(count, (3, few, names), (many, others))
     yield measured("G1", curve.ratios, at=f"{most:,} buckets", parts=curve.times)
 
 

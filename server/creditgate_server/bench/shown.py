@@ -144,6 +144,17 @@ def markdown(document: Document) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_BEGIN, _END = "<!-- figures -->\n", "<!-- end of figures -->"
+
+
+def with_figures(text: str, document: Document) -> str:
+    """A page with these tables where its marks are; a page without marks becomes the tables."""
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    tables = markdown(document)
+    return f"{before}{begin}\n{tables}\n{end}{after}" if end else tables
+
+
 def _table(heads: Sequence[str], lines: Any) -> str:
     rule = ["---"] * len(heads)
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *lines))

@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from creditgate_server.app.settings import Settings
 from creditgate_server.cli import output, tables
 from creditgate_server.cli.output import EXIT_CODES, ExitCode, examples
 
@@ -150,7 +151,7 @@ def bench(
         typer.Option(
             metavar="FILE",
             dir_okay=False,
-            help="Write its tables in Markdown.",
+            help="Write its tables in Markdown; in a page with marks, between them.",
             show_default=False,
             rich_help_panel=_REPORT,
         ),
@@ -183,6 +184,8 @@ def bench(
     names = _names(only)
     if quick and full:
         raise typer.BadParameter("give --quick or --full, not both")
+    if engine and not _is_engine(engine):
+        raise typer.BadParameter(f"--engine {engine}: this version has no such engine")
     if target and not write_test_accounts:
         raise typer.BadParameter(
             "--target: this loads that server and makes accounts there that stay, named "
@@ -243,6 +246,11 @@ def _names(only: str) -> list[str]:
     if unknown:
         raise typer.BadParameter(f"--only {','.join(unknown)}: the figures are {', '.join(GOALS)}")
     return names
+
+
+def _is_engine(name: str) -> bool:
+    field = Settings.model_fields.get("engine")
+    return field is not None and name in get_args(field.annotation)
 
 
 def _measure(given: dict[str, Any], folder: Path | None, names: list[str]) -> Mapping[str, Any]:
@@ -306,7 +314,8 @@ def _write(
     elif as_json:
         Path(as_json).write_text(text, encoding="utf-8")
     if markdown is not None:
-        markdown.write_text(shown.markdown(document), encoding="utf-8")
+        before = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
+        markdown.write_text(shown.with_figures(before, document), encoding="utf-8")
     if html is not None:
         from creditgate_server.bench import page  # noqa: PLC0415
 
