@@ -283,7 +283,7 @@ def synced(rig: Rig) -> Iterator[Figure]:
 def hot_account(rig: Rig) -> Iterator[Figure]:
     """T5: all callers on one account, against many accounts."""
     address = rig.server.address
-    many = rig.plan.size(MANY, 100)
+    many = rig.plan.size(MANY, 100, quickly_made=True)
     accounts = {"hot": rig.new_accounts(address, 1), "many": rig.new_accounts(address, many)}
     rounds: Rounds = defaultdict(list)
     for number in range(rig.plan.rounds):

@@ -40,6 +40,8 @@ def expiry(rig: Rig) -> Iterator[Figure]:
                 rate=RATE,
                 seconds=seconds,
                 warm_s=rig.plan.warm_s,
+                # A call that fails meanwhile is what shall not happen, and took its time.
+                faults_count=True,
             )
 
         rig.say("authorize by schedule, quiet")
@@ -63,7 +65,8 @@ def expiry(rig: Rig) -> Iterator[Figure]:
         parts={
             "quiet_p99_us": quiet.us(99),
             "expiring_p99_us": p99_us,
-            "seen": float(len(during)),
+            "calls": float(len(during)),
+            "of them failed": float(busy.faults),
         },
     )
 

@@ -28,7 +28,7 @@ from creditgate_server.bench.unary import ask
 from creditgate_server.bench.work import Authorize, Commands, Messages, Settle
 
 _CHUNK = 50
-_CHUNKS = 8
+_CHUNKS = 20
 _DAILY = 50
 """What the plan of the catalog gives a new account each day: spent first."""
 
@@ -195,7 +195,7 @@ def _sizes(least: int, most: int) -> tuple[int, ...]:
 
 def buckets(rig: Rig) -> Iterator[Figure]:
     """G1: more buckets on the account."""
-    most = rig.plan.size(1_000, 100)
+    most = rig.plan.size(1_000, 100, quickly_made=True)
     curve, site = Curve(rig, "buckets on the account"), shared_site(rig)
     few = site.model(buckets=3, quantity=_DAILY + 1)
     names, others = (rig.account_names(4 * _CHUNK) for _ in range(2))
@@ -210,7 +210,7 @@ def buckets(rig: Rig) -> Iterator[Figure]:
 
 def holds(rig: Rig) -> Iterator[Figure]:
     """G2: more open holds on the account."""
-    most = rig.plan.size(100_000, 1_000)
+    most = rig.plan.size(100_000, 1_000, quickly_made=True)
     curve, site = Curve(rig, "open holds on the account"), shared_site(rig)
     model = site.model()
     few, full = rig.account_names(2)
@@ -284,7 +284,7 @@ def history(rig: Rig) -> Iterator[Figure]:
 
 def memory(rig: Rig) -> Iterator[Figure]:
     """M1: what the store keeps for an account and for a hold, ledger apart."""
-    many, each = rig.plan.size(2_000, 200), 10
+    many, each = rig.plan.size(2_000, 200, quickly_made=True), 10
     store, address = shared_site(rig).store, shared_site(rig).server.address
     used = [_used(store)]
     names = rig.new_accounts(address, many, grants=2)

@@ -45,6 +45,8 @@ class Load:
     """How long to ask before it counts."""
     rate: float | None = None
     """Requests a second, by a schedule; None: each caller asks again when it has its answer."""
+    faults_count: bool = False
+    """Whether a wrong answer is one more that took its time, and no reason to make no figure."""
     watch: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Processes whose CPU time counts, by name."""
     cores: tuple[int, ...] = ()
@@ -63,6 +65,8 @@ class Phase:
     """A histogram, encoded."""
     asked: int
     """Requests in all, those before the window that counts included."""
+    faults: int = 0
+    """Answers that were wrong; only where they count."""
     late_us: float = 0.0
     """How late requests of an open load left, at the 99th percentile."""
     moments: tuple[tuple[int, int], ...] = ()
@@ -209,7 +213,7 @@ class _Run:
         done = self.source.accept(answer.token, answer.body) if answer.status == OK else 0
         if not done:
             self.bad[answer.status] += 1
-        elif counts:
+        if counts and (done or self.load.faults_count):
             self.operations += done
             self.times_ns.append(now - begun_ns)
             if self.load.rate is not None:
@@ -220,7 +224,7 @@ class _Run:
         return found
 
     def phase(self, late_us: float = 0.0) -> Phase:
-        if self.bad:
+        if self.bad and not self.load.faults_count:
             status, count = self.bad.most_common(1)[0]
             what = "is not what was asked for" if status == OK else f"has status {status}"
             raise Wrong(f"{sum(self.bad.values()):,} answers were wrong; of {count:,} each {what}")
@@ -233,6 +237,7 @@ class _Run:
             cpu_s={name: after[name] - before[name] for name in before},
             latencies=encoded(self.times_ns),
             asked=self.asked,
+            faults=self.bad.total(),
             late_us=late_us,
             moments=tuple(self.moments),
         )
