@@ -22,6 +22,9 @@ from tests.bench.test_goals import AGREED
 from tests.cli.shell import Shell
 from tests.project.tree import ROOT
 
+# The first of these tests waits for a whole run.
+pytestmark = pytest.mark.timeout(180)
+
 SHELL = Shell("127.0.0.1:1")
 COMMAND = (sys.executable, "-m", "creditgate_server.cli", "bench", "--quick")
 # What a version without these parts says. Whoever brings one takes its figure out of here.
@@ -63,7 +66,6 @@ def document(place: Path) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.timeout(180)
 def test_a_quick_run_gives_every_figure(document: Any) -> None:
     figures = document["figures"]
     assert {name: figure["goal"] for name, figure in figures.items()} == AGREED
@@ -185,7 +187,6 @@ def test_a_target_that_is_not_there_is_a_fault() -> None:
     assert "refused" in said
 
 
-@pytest.mark.timeout(120)
 def test_a_target_is_measured_from_outside(shell: Shell) -> None:
     words = ("--quick", "--seconds", "0.05", "--target", shell.address, "--write-test-accounts")
     found = json.loads(SHELL.run("bench", *words, "--json", "-").stdout)
@@ -195,7 +196,6 @@ def test_a_target_is_measured_from_outside(shell: Shell) -> None:
     assert all(row["cpu_us"].keys() == {"load"} for row in found["rows"])
 
 
-@pytest.mark.timeout(120)
 def test_ctrl_c_leaves_nothing_behind(place: Path) -> None:
     process = subprocess.Popen(
         COMMAND,

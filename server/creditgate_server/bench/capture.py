@@ -88,7 +88,8 @@ def capture(
                 words = _words(line)
                 if words == (b"ECHO", hold_id.encode()):
                     return
-                if b" lua] " not in line and any(hold_id.encode() in word for word in words):
+                source = line.partition(b"] ")[0]
+                if not source.endswith(b" lua") and any(hold_id.encode() in w for w in words):
                     seen.append(words)
 
         reader = threading.Thread(target=read, daemon=True)
