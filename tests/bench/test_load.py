@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped] # not marked
 
 from creditgate.v1 import credits_pb2 as pb
 from creditgate.v1.resources_pb2 import DECISION_APPROVED, DECISION_DENIED, Hold, Job
@@ -88,6 +89,22 @@ def test_what_waits_for_a_place_is_late_since_it_was_meant_to_begin(tmp_path: Pa
     with serving(tmp_path, Stall(50, STALL_S)) as address:
         phase = run(address, OneAtATime(BARE), rate=RATE, seconds=1.0)
     assert late_calls(phase) >= RATE * STALL_S * 0.8
+
+
+def test_a_load_that_is_held_up_itself_does_not_hide_it(tmp_path: Path) -> None:
+    class HeldUp(Empty):
+        def open(self) -> Any:
+            return self
+
+        def next(self, token: int) -> tuple[str, bytes]:
+            if token == 50:
+                time.sleep(STALL_S)
+            return super().next(token)
+
+    with serving(tmp_path, say_nothing) as address:
+        phase = run(address, HeldUp(BARE), rate=RATE, seconds=1.0)
+    assert late_calls(phase) >= RATE * STALL_S * 0.8
+    assert phase.late_us > STALL_S / 2 * 1e6
 
 
 def answer_for_another(path: str, body: bytes) -> bytes:
@@ -201,6 +218,8 @@ def test_percentiles_are_those_of_the_times() -> None:
     for percentile, ms in ((50, 500), (99, 990), (99.9, 999)):
         assert found.us(percentile) == pytest.approx(ms * 1e3, rel=0.002)
     assert Latencies(found.encoded().encode()).us(50) == found.us(50)
+    in_units_of_100_ns = HdrHistogram.decode(found.encoded())
+    assert in_units_of_100_ns.get_value_at_percentile(50) == pytest.approx(5_000_000, rel=0.002)
 
 
 def burn(seconds: float) -> None:
