@@ -2,13 +2,14 @@
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hpack import Encoder
 
-from creditgate_server.bench.wires import Answer, GrpcWire, WireError
+from creditgate_server.bench.wires import Answer, GrpcWire, SessionWire, WireError
 
 DATA, HEADERS, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 4, 6, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
@@ -18,11 +19,11 @@ STREAMS, WINDOW = 3, 4
 class Peer:
     """The other side: reads frames, and sends what a test says."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, make: Callable[[str], Any] = GrpcWire) -> None:
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(f"{folder}/peer.sock")
             listening.listen()
-            self.wire = GrpcWire(f"unix:{folder}/peer.sock")
+            self.wire = make(f"unix:{folder}/peer.sock")
             self._socket, _ = listening.accept()
         self._socket.settimeout(0.05)
         self._encoder = Encoder()
@@ -60,7 +61,7 @@ class Peer:
         """Send a frame; the answers that it makes."""
         head = len(payload).to_bytes(3, "big") + struct.pack(">BBI", kind, flags, stream)
         self._socket.sendall(head + payload)
-        found = self.wire.receive()
+        found: list[Answer] = self.wire.receive()
         self.wire.flush()
         return found
 
@@ -76,6 +77,65 @@ def peer(tmp_path: Path) -> Iterator[Peer]:
     found = Peer(tmp_path)
     yield found
     found.close()
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Peer]:
+    """The other side of a session, in which a message is lines of number and operation."""
+
+    def pack(operations: Sequence[tuple[int, bytes]]) -> bytes:
+        return b"".join(b"%d %b\n" % operation for operation in operations)
+
+    def unpack(message: bytes) -> list[tuple[int, bytes]]:
+        lines = (line.split(b" ") for line in message.splitlines())
+        return [(int(number), body) for number, body in lines]
+
+    found = Peer(tmp_path, lambda address: SessionWire(address, "/a.B/Session", pack, unpack))
+    yield found
+    found.close()
+
+
+def message(body: bytes) -> bytes:
+    return b"\0" + struct.pack(">I", len(body)) + body
+
+
+def test_operations_of_one_moment_leave_in_one_message(session: Peer) -> None:
+    for token in (4, 9):
+        session.wire.send(token, "", b"do")
+    session.wire.flush()
+    session.wire.send(5, "", b"do")
+    session.wire.flush()
+    sent = [payload for kind, *_, payload in session.frames() if kind == DATA]
+    assert sent == [message(b"4 do\n9 do\n"), message(b"5 do\n")]
+    assert session.wire.under_way == 3
+
+
+def test_answers_of_a_session_are_read_from_pieces_and_in_any_order(session: Peer) -> None:
+    for token in (1, 2, 3):
+        session.wire.send(token, "", b"do")
+    data = message(b"") + message(b"3 c\n1 a\n") + message(b"2 b\n")
+    found = [
+        answer for at in range(len(data)) for answer in session.send(DATA, 0, 1, data[at : at + 1])
+    ]
+    assert found == [Answer(3, 0, b"c"), Answer(1, 0, b"a"), Answer(2, 0, b"b")]
+    assert session.wire.under_way == 0
+
+
+@pytest.mark.parametrize("stream", [0, 1])
+def test_a_session_waits_for_both_windows(stream: int, session: Peer) -> None:
+    session.frames()
+    session.wire.send(1, "", bytes(65_535))
+    session.wire.flush()
+    assert sum(len(payload) for *_, payload in session.frames()) == 65_535
+    session.send(WINDOW_UPDATE, 0, stream, struct.pack(">I", 100))
+    assert not session.frames(), "one of the two windows has no room yet"
+    session.send(WINDOW_UPDATE, 0, 1 - stream, struct.pack(">I", 100))
+    assert sum(len(payload) for *_, payload in session.frames()) == len(b"1 \n") + 5
+
+
+def test_the_end_of_a_session_is_noticed(session: Peer) -> None:
+    with pytest.raises(WireError, match="ended with status 12"):
+        session.end(1, 12)
 
 
 def test_bytes_wait_until_the_other_side_has_room(peer: Peer) -> None:
@@ -122,8 +182,8 @@ def test_a_ping_and_settings_are_answered(peer: Peer) -> None:
 def test_a_message_in_pieces_is_one(peer: Peer) -> None:
     peer.wire.send(7, "/a.B/C", b"")
     peer.wire.flush()
-    message = b"\0" + struct.pack(">I", 6) + b"abcdef"
-    for piece in (message[:3], message[3:8], message[8:]):
+    whole = message(b"abcdef")
+    for piece in (whole[:3], whole[3:8], whole[8:]):
         assert not peer.send(DATA, 0, 1, piece)
     assert peer.end(1, 0) == [Answer(7, 0, b"abcdef")]
 

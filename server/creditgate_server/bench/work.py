@@ -316,6 +316,8 @@ class Session:
 
     def wire(self, address: str) -> Wire:
         """A session."""
+        read = session_message("SessionRequest").FromString(_authorizing([(300, b"")]))
+        assert [each.number for each in read.operations] == [300]
         unpack = _settled if self.count is not None else _authorized
         pack = _settling if self.count is not None else _authorizing
         return SessionWire(address, SESSION, pack, unpack)
