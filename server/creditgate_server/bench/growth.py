@@ -170,17 +170,18 @@ class Curve:
         times: dict[str, list[float]] = {"small_us": [], "large_us": []}
         for number in range(self._rig.plan.rounds):
             self._rig.say(f"{size:,} {self._what}: round {number + 1}")
-            for which, (model, names) in zip(times, (small[1:], large), strict=True):
-                chunks = []
-                for part in range(_CHUNKS):
+            chunks: dict[str, list[float]] = {which: [] for which in times}
+            # In turns chunk by chunk, so that what else the machine does falls on both.
+            for part in range(number * _CHUNKS, (number + 1) * _CHUNKS):
+                for which, (model, names) in zip(times, (small[1:], large), strict=True):
                     # Each chunk asks others, as many as there are.
-                    at = (number * _CHUNKS + part) * _CHUNK
-                    chunk = [names[(at + n) % len(names)] for n in range(_CHUNK)]
+                    chunk = [names[(part * _CHUNK + n) % len(names)] for n in range(_CHUNK)]
                     if len(names) > 1:
                         model.restore(chunk)
-                    chunks.append(model.script_us(chunk))
+                    chunks[which].append(model.script_us(chunk))
+            for which, found in chunks.items():
                 # The least: whatever else the machine does can only add.
-                times[which].append(min(chunks))
+                times[which].append(min(found))
         self.ratios = ratios(times["large_us"], times["small_us"])
         self.times = {name: round(statistics.median(each), 2) for name, each in times.items()}
         if not self._points:
