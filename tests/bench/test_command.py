@@ -27,8 +27,6 @@ pytestmark = pytest.mark.timeout(180)
 
 SHELL = Shell("127.0.0.1:1")
 COMMAND = (sys.executable, "-m", "creditgate_server.cli", "bench", "--quick")
-# What a version without these parts says. Whoever brings one takes its figure out of here.
-PARTS_TO_COME = {"C1", "W1"}
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +67,10 @@ def document(place: Path) -> Any:
 def test_a_quick_run_gives_every_figure(document: Any) -> None:
     figures = document["figures"]
     assert {name: figure["goal"] for name, figure in figures.items()} == AGREED
-    without = {name for name, figure in figures.items() if not shown.came_to(figure)}
-    assert without == PARTS_TO_COME, [figures[name]["because"] for name in without]
+    for name, figure in figures.items():
+        # What this version does not have is the one excuse.
+        assert shown.came_to(figure) or figure["because"].startswith("this version "), name
+    assert not document["problems"]
     for figure in figures.values():
         for value in figure["values"]:
             assert (value["median"] is None) == bool(value["because"]), figure

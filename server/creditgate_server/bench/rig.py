@@ -120,6 +120,8 @@ class Rig:
     """Told what is being done."""
     rows: list[Row] = field(default_factory=list)
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    """What could not be measured, and why."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _run: str = field(default_factory=lambda: secrets.token_hex(3))
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))

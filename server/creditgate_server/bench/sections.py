@@ -104,8 +104,7 @@ def _measured(section: Section, rig: Rig) -> Iterator[Figure]:
     try:
         yield from section.measure(rig)
     except (Wrong, WireError, ConnectionError, StartError, ProcessLookupError) as error:
-        if not section.figures:
-            raise
+        rig.problems.append(f"{section.title}: {error}")
         yield from (not_measured(name, str(error)) for name in section.figures)
 
 
@@ -114,6 +113,7 @@ def _document(rig: Rig, figures: Sequence[Figure], conditions: dict[str, Any]) -
         "format": 1,
         "conditions": conditions,
         "figures": {figure.goal.name: figure.as_dict() for figure in figures},
+        "problems": rig.problems,
         "rows": [row.as_dict() for row in rig.rows],
         "curves": rig.curves,
     }

@@ -343,7 +343,8 @@ def _tables(document: Mapping[str, Any]) -> RenderableType:
     for row in shown.rows(document):
         loads.add_row(*row)
     said = ", ".join(f"{name} {value}" for name, value in shown.conditions(document))
-    return Group(loads, tables.dim(shown.LEGEND), "", goals, "", tables.dim(said))
+    problems = [tables.no(problem) for problem in document["problems"]]
+    return Group(loads, tables.dim(shown.LEGEND), "", goals, "", *problems, tables.dim(said))
 
 
 def _verdict(verdict: str) -> Text:
