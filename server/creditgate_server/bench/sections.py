@@ -132,7 +132,7 @@ def _conditions(rig: Rig, began: datetime) -> dict[str, Any]:
         "grpcio": metadata.version("grpcio"),
         "protobuf": metadata.version("protobuf"),
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "target": plan.target,
         "engine": "" if plan.target else rig.engine(),
