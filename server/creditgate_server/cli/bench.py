@@ -49,7 +49,7 @@ def bench(
         bool,
         typer.Option(
             "--full",
-            help="At the sizes of the goals, such as 5,000,000 ledger entries; takes 6 GB.",
+            help="At the sizes of the goals, such as 5,000,000 ledger entries; takes 4 GB.",
             rich_help_panel=_HOW,
         ),
     ] = False,
