@@ -196,7 +196,8 @@ def test_a_target_is_measured_from_outside(shell: Shell) -> None:
     assert all(row["cpu_us"].keys() == {"load"} for row in found["rows"])
 
 
-def test_ctrl_c_leaves_nothing_behind(place: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_ended_leaves_nothing_behind(number: int, place: Path) -> None:
     process = subprocess.Popen(
         COMMAND,
         env={**os.environ, "TMPDIR": str(place)},
@@ -209,7 +210,7 @@ def test_ctrl_c_leaves_nothing_behind(place: Path) -> None:
     while time.monotonic() < end and len(still_there(place)) < 4:
         time.sleep(0.05)
     assert len(still_there(place)) >= 4
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     _, said = process.communicate(timeout=30)
     assert process.returncode == ExitCode.FAULT
     assert "nothing is left behind" in said

@@ -374,13 +374,16 @@ LUA = "server/creditgate_server/store/lua/"
 PRELUDE = f"{LUA}prelude.lua"
 TEXT = ("", ".py", ".lua", ".proto", ".md", ".toml", ".yaml", ".yml", ".txt", ".json")
 
+# Histograms in it are encoded, and may spell anything.
+MEASURED = "docs/performance/report.json"
+
 RULES = (
     Rule(imports_go_one_way, (".py",), PYTHON),
     Rule(only_the_entry_point_reads_the_environment, (".py",), ("server/",), exempt=(ENTRY,)),
     Rule(modules_say_what_they_are_for, (".py",)),
     Rule(times_are_named_with_their_unit, (".py",), PYTHON),
     # The rules and their counterexamples spell what they forbid.
-    Rule(nothing_is_left_half_done, TEXT, exempt=(HERE, "CHANGELOG.md")),
+    Rule(nothing_is_left_half_done, TEXT, exempt=(HERE, "CHANGELOG.md", MEASURED)),
     Rule(no_path_belongs_to_one_machine, TEXT, exempt=(HERE,)),
     Rule(nothing_says_where_packages_come_from, TEXT, exempt=(HERE,)),
     Rule(lines_are_short, (".lua",)),

@@ -90,6 +90,8 @@ def run(
             for figure in _measured(section, rig):
                 found[figure.goal.name] = figure
             done += section.share
+        if rig.problems and not rig.rows and not any(map(_came_to_something, found.values())):
+            raise StartError(rig.problems[0])
         conditions = _conditions(rig, began)
     for name in GOALS:
         if name not in found:
@@ -97,6 +99,10 @@ def run(
             found[name] = not_measured(name, why)
     figures = tuple(found[name] for name in GOALS)
     return Report(figures, _document(rig, figures, conditions))
+
+
+def _came_to_something(figure: Figure) -> bool:
+    return any(value.median is not None for value in figure.values)
 
 
 def _measured(section: Section, rig: Rig) -> Iterator[Figure]:

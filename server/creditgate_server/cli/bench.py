@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -262,6 +263,8 @@ def _measure(given: dict[str, Any], folder: Path | None, names: list[str]) -> Ma
     from creditgate_server.store.embedded import StoreStartError  # noqa: PLC0415
 
     logging.basicConfig(level=logging.CRITICAL)
+    # However it is ended, it puts away what it has made.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # The server shall be what is measured, not what this shell is set to.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("CREDITGATE_")
