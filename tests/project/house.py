@@ -80,36 +80,40 @@ CLOSED_DOORS = {
     "client/creditgate": ("creditgate_server", *STORES),
     "server/creditgate_server/core": (
         *("asyncio", "creditgate", *GRPC, *STORES),
-        *_rooms("app", "catalogs", "cli", "engines", "rpc", "store"),
+        *_rooms("app", "bench", "catalogs", "cli", "engines", "rpc", "store"),
     ),
     "server/creditgate_server/catalogs": (
         *("asyncio", "creditgate", *GRPC, *STORES),
-        *_rooms("app", "cli", "engines", "rpc", "store"),
+        *_rooms("app", "bench", "cli", "engines", "rpc", "store"),
     ),
     "server/creditgate_server/store": (
         *("creditgate", *GRPC),
-        *_rooms("app", "catalogs", "cli", "engines", "rpc"),
+        *_rooms("app", "bench", "catalogs", "cli", "engines", "rpc"),
     ),
     # The contract without a server: the engine beneath it can be exchanged.
     "server/creditgate_server/rpc": (
         *("asyncio", "grpc.aio", "grpc_health", "grpc_reflection", *STORES),
-        *_rooms("app", "catalogs", "cli", "engines", "store"),
+        *_rooms("app", "bench", "catalogs", "cli", "engines", "store"),
     ),
     # Services await the ledger and nothing else.
     **{
         f"server/creditgate_server/rpc/{service}": (
             *("asyncio", "grpc", "grpc_health", "grpc_reflection", *STORES),
-            *_rooms("app", "catalogs", "cli", "engines", "store"),
+            *_rooms("app", "bench", "catalogs", "cli", "engines", "store"),
         )
         for service in ("accounts", "catalog", "credits")
     },
     # A stream is many things at once: it may use the loop, and still no engine.
     "server/creditgate_server/rpc/session": (
         *("grpc", "grpc_health", "grpc_reflection", *STORES),
-        *_rooms("app", "catalogs", "cli", "engines", "store"),
+        *_rooms("app", "bench", "catalogs", "cli", "engines", "store"),
     ),
-    "server/creditgate_server/engines": (*STORES, *_rooms("app", "catalogs", "cli", "store")),
-    "server/creditgate_server/app": _rooms("cli"),
+    "server/creditgate_server/engines": (
+        *STORES,
+        *_rooms("app", "bench", "catalogs", "cli", "store"),
+    ),
+    "server/creditgate_server/app": _rooms("bench", "cli"),
+    "server/creditgate_server/bench": _rooms("cli"),
 }
 
 
@@ -377,13 +381,16 @@ LUA = "server/creditgate_server/store/lua/"
 PARTS = f"{LUA}parts/"
 TEXT = ("", ".py", ".lua", ".proto", ".md", ".toml", ".yaml", ".yml", ".txt", ".json")
 
+# Histograms in it are encoded, and may spell anything.
+MEASURED = "docs/performance/report.json"
+
 RULES = (
     Rule(imports_go_one_way, (".py",), PYTHON),
     Rule(only_the_entry_point_reads_the_environment, (".py",), ("server/",), exempt=(ENTRY,)),
     Rule(modules_say_what_they_are_for, (".py",)),
     Rule(times_are_named_with_their_unit, (".py",), PYTHON),
     # The rules and their counterexamples spell what they forbid.
-    Rule(nothing_is_left_half_done, TEXT, exempt=(HERE, "CHANGELOG.md")),
+    Rule(nothing_is_left_half_done, TEXT, exempt=(HERE, "CHANGELOG.md", MEASURED)),
     Rule(no_path_belongs_to_one_machine, TEXT, exempt=(HERE,)),
     Rule(nothing_says_where_packages_come_from, TEXT, exempt=(HERE,)),
     Rule(lines_are_short, (".lua",)),

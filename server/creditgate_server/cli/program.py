@@ -7,6 +7,7 @@ import typer
 
 from creditgate_server.cli import (
     accounts,
+    bench,
     catalogs,
     demo,
     holds,
@@ -51,6 +52,7 @@ def creditgate(
 for module in (
     serve,
     demo,
+    bench,
     holds,
     views,
     insights,

@@ -1,0 +1,1 @@
+"""The benchmark: what it counts, what it does not, and what it says."""
