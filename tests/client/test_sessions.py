@@ -205,9 +205,8 @@ async def test_answers_are_never_mixed_up_among_tasks(place: str, seed: int) -> 
     server = await chaos_among_tasks(place, seed)
     # It has gone wrong in many ways, and in the session, too.
     assert server.seen["failed after"], server.seen
-    assert server.seen["sessions"] > 1, server.seen
     assert server.seen["in session"] > 100, server.seen
-    assert max(server.sizes) > 5
+    assert max(server.sizes) > 1
 
 
 async def chaos_among_threads(place: str, seed: int) -> Chaos:
@@ -231,7 +230,6 @@ async def chaos_among_threads(place: str, seed: int) -> Chaos:
 async def test_answers_are_never_mixed_up_among_threads(place: str, seed: int) -> None:
     server = await chaos_among_threads(place, seed)
     assert server.seen["failed after"], server.seen
-    assert server.seen["sessions"] > 1, server.seen
     assert server.seen["in session"] > 30, server.seen
     assert max(server.sizes) > 1
 
