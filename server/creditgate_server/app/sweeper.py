@@ -16,25 +16,23 @@ from creditgate_server.store.redis_ledger import RedisLedger
 INTERVAL_S = 0.5
 # Records are kept for days: nobody waits for them to go.
 FORGET_INTERVAL_S = 60.0
-# Of each partition in one round; a round that finds as many is followed at once by another.
-_BATCH = 500
 
 _log = logging.getLogger(__name__)
 
 
 async def sweep(ledger: RedisLedger, catalog: Callable[[], Catalog]) -> None:
-    """Look for due holds twice a second, until cancelled."""
+    """Look for due holds twice a second, and again at once while there are some."""
     while True:
         found = 0
         try:
-            found = await ledger.expire_due(catalog().rules, limit=_BATCH)
+            found = await ledger.expire_due(catalog().rules)
         except StoreError as error:
             _log.debug("cannot look for expired holds: %s", error)
         except Exception:  # noqa: BLE001 - logged with its trace
             _log.exception("a defect in the search for expired holds")
         if found:
             _log.info("%d holds were due and went back", found)
-        if found < _BATCH:
+        else:
             await asyncio.sleep(INTERVAL_S)
 
 
