@@ -1,4 +1,7 @@
-"""What a supervisor and its workers tell each other, over a socket that only they have."""
+"""What a supervisor and its workers tell each other, over a socket that only they have.
+
+Whatever else all workers shall do, or is to be gathered from all of them, goes this way.
+"""
 
 import asyncio
 import pickle

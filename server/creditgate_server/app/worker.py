@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -26,8 +25,6 @@ from creditgate_server.core.faults import CreditOutcome, Fault, Reason
 from creditgate_server.rpc.in_force import Reloaded
 from creditgate_server.store.link import StoreError
 from creditgate_server.store.redis_ledger import StoreMismatch
-
-_log = logging.getLogger(__name__)
 
 
 def work(
@@ -103,11 +100,14 @@ class Follower:
                 self._versions = message.versions
                 self.clock.follow(message.clock_offset_ms)
                 self._channel.send(Follows(message.number))
-            elif isinstance(message, Done) and message.number in self._asked:
-                self._asked.pop(message.number).set_result(message.reloaded)
+            elif isinstance(message, Done):
+                asked = self._asked.pop(message.number)
+                if not asked.done():
+                    asked.set_result(message.reloaded)
         self._left = True
         for asked in self._asked.values():
-            asked.set_exception(_going_down())
+            if not asked.done():
+                asked.set_exception(_going_down())
 
     async def _tell_of_clock(self, offset_ms: int) -> None:
         number = next(self._numbers)

@@ -157,7 +157,7 @@ def reserved(listen: str) -> Iterator[str]:
 def _addresses(host: str) -> list[tuple[int, str]]:
     name = host.removeprefix("[").removesuffix("]")
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    every = [(family, str(address[0])) for family, _, _, _, address in found]
+    every: list[tuple[int, str]] = [(family, str(address[0])) for family, _, _, _, address in found]
     return [pair for pair in every if _is_here(*pair)] or every
 
 
@@ -265,6 +265,9 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
         try:
             process.start()
+        except OSError as error:
+            await channel.close()
+            raise RefusedToStart(f"worker {place} cannot be started: {error}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)
             theirs.close()
@@ -295,7 +298,11 @@ class _Supervisor:
                 _log.error("%s has ended by itself, exit code %s; it is replaced", worker, code)
                 if not self._may_replace():
                     return
-            self._soon(self._welcome(await self._spawn(place)))
+            try:
+                self._soon(self._welcome(await self._spawn(place)))
+            except RefusedToStart as error:
+                _log.error("%s", error)
+                worker.refused = True
 
     async def _welcome(self, worker: _Worker) -> None:
         try:

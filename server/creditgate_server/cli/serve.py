@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import multiprocessing
 import os
 import sys
 from importlib import metadata
@@ -170,6 +171,7 @@ def _log_to_stderr(level: str, *, as_json: bool) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _add_worker,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[structlog.typing.Processor]
@@ -191,3 +193,12 @@ def _log_to_stderr(level: str, *, as_json: bool) -> None:
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _add_worker(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Who says it, where several write one log."""
+    if multiprocessing.parent_process() is not None:
+        event["process"] = multiprocessing.current_process().name
+    return event
