@@ -213,7 +213,7 @@ def under_load(many: Callers, *, seed: int) -> Iterator[Loads]:
     loads = []
     try:
         for number, (channel, pid) in enumerate(many.channels):
-            load = Load(ACCOUNTS, seed=seed + number, threads=1)
+            load = Load(ACCOUNTS, seed=seed + number, threads=1, pause_s=0.01)
             load.start(channel)
             loads.append((load, pid))
         answered(loads, 20)
