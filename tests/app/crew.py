@@ -50,19 +50,19 @@ def _command_line(pid: int) -> str:
         return ""
 
 
-def connections(pid: int, port: int) -> int:
-    """How many callers this process is connected with at the port, as the kernel tells it."""
+def connections(pid: int, port: int) -> set[str]:
+    """The connections that this process has at the port, as the kernel names them."""
     inodes = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             _, local, _, state, *more = line.split()
             if state == ESTABLISHED and int(local.rpartition(":")[2], 16) == port:
                 inodes.add(f"socket:[{more[5]}]")
-    found = 0
+    found = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found += str(descriptor.readlink()) in inodes
-    return found
+            found.add(str(descriptor.readlink()))
+    return found & inodes
 
 
 @dataclass
@@ -92,6 +92,6 @@ def callers(found: Server, count: int = 12) -> Iterator[Callers]:
             channel = grpc.insecure_channel(found.address, options=OPTIONS)
             stack.enter_context(channel)
             send(channel, path_of("GetCatalog"), request_of("GetCatalog").SerializeToString())
-            [pid] = [pid for pid in pids if connections(pid, port) > before[pid]]
+            [pid] = [pid for pid in pids if connections(pid, port) - before[pid]]
             made.channels.append((channel, pid))
         yield made

@@ -102,7 +102,6 @@ def test_the_log_can_be_read_by_programs(tmp_path: Path) -> None:
         (("--listen", "nonsense"), "host:port"),
         (("--catalog", "none"), "no such catalog"),
         (("--redis", "redis://127.0.0.1:1"), "127.0.0.1:1"),
-        # The first worker finds out, and the others never start.
         (("--workers", "2", "--redis", "redis://127.0.0.1:1"), "127.0.0.1:1"),
     ],
 )

@@ -71,10 +71,6 @@ class Deaf(worker.Follower):
         await super().follow()
 
 
-async def unled(_: object) -> None:
-    """Planted: a supervisor that tells nobody what holds for all."""
-
-
 def prepare(plant: str) -> None:
     """What comes first in each process."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -82,8 +78,6 @@ def prepare(plant: str) -> None:
         vars(server)["RedisLedger"] = EarlyLedger
     if plant == "deaf":
         vars(worker)["Follower"] = Deaf
-    if plant == "unled":
-        vars(workers)["_Supervisor"]._tell_all = unled
     if plant == "impatient":
         vars(workers)["FOLLOW_S"] = 0.3
 

@@ -212,11 +212,10 @@ class _Supervisor:
     async def start(self, count: int) -> Ready:
         """Start so many workers, and keep as many from now on. Raises `RefusedToStart`."""
         self._deaths = collections.deque(maxlen=DEATHS_MAX * count)
-        # The first alone: what hinders one would hinder all, and is said once.
-        first = await (await self._spawn(1)).ready
+        workers = [await self._spawn(place) for place in range(1, count + 1)]
+        # What hinders one hinders all: whoever says it first says it for them.
+        first, *_ = await asyncio.gather(*(worker.ready for worker in workers))
         self._clock.follow(first.clock_offset_ms)
-        others = [await self._spawn(place) for place in range(2, count + 1)]
-        await asyncio.gather(*(worker.ready for worker in others))
         self._keepers = {asyncio.create_task(self._keep(place)) for place in self._workers}
         return first
 
