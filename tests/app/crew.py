@@ -34,7 +34,11 @@ def crew(folder: Path, **settings: Any) -> Iterator[Server]:
 
 def workers(found: Server) -> list[int]:
     """The processes that serve, the oldest first."""
-    pid = found.process.pid
+    return workers_of(found.process.pid)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Those of this supervisor."""
     try:
         tasks = [task for task in Path(f"/proc/{pid}/task").iterdir() if task.is_dir()]
         children = {int(n) for task in tasks for n in (task / "children").read_text().split()}

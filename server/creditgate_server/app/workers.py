@@ -214,7 +214,8 @@ class _Supervisor:
         self._deaths = collections.deque(maxlen=DEATHS_MAX * count)
         workers = [await self._spawn(place) for place in range(1, count + 1)]
         # What hinders one hinders all: whoever says it first says it for them.
-        first, *_ = await asyncio.gather(*(worker.ready for worker in workers))
+        # Shielded: who gives up the start does not give up what a worker says.
+        first, *_ = await asyncio.gather(*(asyncio.shield(worker.ready) for worker in workers))
         self._clock.follow(first.clock_offset_ms)
         self._keepers = {asyncio.create_task(self._keep(place)) for place in self._workers}
         return first
