@@ -106,7 +106,8 @@ def test_a_reload_is_not_answered_while_a_worker_has_the_old_catalog(
                 answer.result(0.3)
         finally:
             os.kill(slow, signal.SIGCONT)
-        assert versions(many) == {answer.result(10).version}
+        version = answer.result(10).version
+        assert versions(many) == {version}
     assert slow in workers(found)
 
 

@@ -71,7 +71,6 @@ class Serving:
     engine: Name
     store: str
     catalog: Catalog
-    workers: int
 
 
 async def serve(
@@ -116,7 +115,6 @@ async def serve(
                         engine=first.engine,
                         store=store.name,
                         catalog=catalogs.current,
-                        workers=settings.workers,
                     )
                 )
                 failed = supervisor.failed
@@ -404,13 +402,14 @@ class _Supervisor:
         _, silent = await asyncio.wait(told, timeout=FOLLOW_S)
         for waiting in silent:
             worker = told[waiting]
-            if not self._stopping:
+            # One that is still starting hears of it before it serves.
+            if worker.ready.done() and not self._stopping:
                 _log.error(
                     "%s does not take over the catalog and the clock of the others; it is killed",
                     worker,
                 )
                 worker.process.kill()
-            await worker.ended.wait()
+                await worker.ended.wait()
 
     def _soon(self, work: Coroutine[Any, Any, Any]) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)
