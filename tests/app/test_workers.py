@@ -327,6 +327,24 @@ def test_a_worker_that_does_not_follow_is_replaced(tmp_path: Path) -> None:
         assert not is_alive(found.store_pid)
 
 
+def test_a_worker_is_replaced_when_the_store_is_back(tmp_path: Path) -> None:
+    """Until then the attempts are no deaths: the others live on, as a single server would."""
+    with crew(tmp_path, plant="impatient", store_timeout_s=0.3) as found:
+        os.kill(found.store_pid, signal.SIGSTOP)
+        try:
+            dies, lives = workers(found)
+            os.kill(dies, signal.SIGKILL)
+            until(lambda: found.said.count(" does not serve: ") >= 2, limit_s=30)
+        finally:
+            os.kill(found.store_pid, signal.SIGCONT)
+        until(lambda: " serves" in found.said, limit_s=20)
+        assert lives in workers(found)
+        with callers(found) as many:
+            assert len(versions(many)) == 1
+        assert found.end() == 0
+        assert found.said.count("by itself") == 1
+
+
 def test_a_worker_that_only_says_it_follows_would_be_noticed(tmp_path: Path) -> None:
     with crew(tmp_path, plant="deaf", developer=True) as found, callers(found) as many:
         account = Account(many.channels[0][0], "any")

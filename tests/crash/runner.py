@@ -79,7 +79,7 @@ def prepare(plant: str) -> None:
     if plant == "deaf":
         vars(worker)["Follower"] = Deaf
     if plant == "impatient":
-        vars(workers)["FOLLOW_S"] = 0.3
+        vars(workers).update(FOLLOW_S=0.3, AGAIN_S=0.3)
 
 
 def main() -> None:

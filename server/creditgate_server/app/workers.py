@@ -50,7 +50,7 @@ FOLLOW_S = 5.0
 DEATHS_MAX = 3
 _DEATHS_S = 60.0
 # Between attempts to replace a worker while something hinders it, such as a store that is away.
-_AGAIN_S = 2.0
+AGAIN_S = 2.0
 # Beyond the time that requests may take: for all the rest of a worker's end.
 _END_S = 10.0
 # For the supervisor alone: a terminal sends them to each process.
@@ -290,7 +290,7 @@ class _Supervisor:
             await worker.ended.wait()
             if worker.refused:
                 # It is hindered, as by a store that is away. The others go on meanwhile.
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(AGAIN_S)
             else:
                 code = worker.process.exitcode
                 _log.error("%s has ended by itself, exit code %s; it is replaced", worker, code)
