@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import creditgate
 from creditgate_server.app.settings import Settings
 from creditgate_server.cli.output import ExitCode
+from tests.app.crew import workers_of
 from tests.cli.shell import Shell
 
 SERVE = (sys.executable, "-m", "creditgate_server.cli", "serve")
@@ -77,6 +79,37 @@ def test_it_says_where_it_listens_answers_and_drains(tmp_path: Path) -> None:
         assert server.wait(timeout=20) == 0
 
 
+def test_several_workers_are_announced_once_and_write_one_log(tmp_path: Path) -> None:
+    data = ("--data", str(tmp_path / "data"))
+    with serving("--workers", "2", "--log-level", "debug", *data) as server:
+        said = read_until(server, "catalog")
+        assert said.count("creditgate is ready") == 1
+        assert re.search(r"^workers +2$", said, re.MULTILINE)
+        server.send_signal(signal.SIGTERM)
+        assert server.stderr is not None
+        said += server.stderr.read()
+        assert server.wait(timeout=20) == 0
+        assert {"process='worker 1'", "process='worker 2'"} <= set(
+            re.findall(r"process='.*?'", said)
+        )
+
+
+def test_a_start_of_several_workers_can_be_interrupted(tmp_path: Path) -> None:
+    with serving("--workers", "2", "--data", str(tmp_path / "data")) as server:
+        said = read_until(server, "store started")
+        while not workers_of(server.pid):
+            assert server.poll() is None
+            time.sleep(0.01)
+        # A terminal sends it to each process.
+        for pid in (*workers_of(server.pid), server.pid):
+            os.kill(pid, signal.SIGINT)
+        assert server.stderr is not None
+        said += server.stderr.read()
+        assert server.wait(timeout=20) == 0
+        assert "Traceback" not in said
+        assert "is ready" not in said
+
+
 def test_flags_go_before_the_environment(tmp_path: Path) -> None:
     other = tmp_path / "other"
     env = {"CREDITGATE_DATA": str(tmp_path / "data"), "CREDITGATE_CATALOG": "none"}
@@ -102,14 +135,15 @@ def test_the_log_can_be_read_by_programs(tmp_path: Path) -> None:
         (("--listen", "nonsense"), "host:port"),
         (("--catalog", "none"), "no such catalog"),
         (("--redis", "redis://127.0.0.1:1"), "127.0.0.1:1"),
+        (("--workers", "2", "--redis", "redis://127.0.0.1:1"), "127.0.0.1:1"),
     ],
 )
 def test_what_hinders_the_start_is_said_in_words(
     words: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
     said = refused("--data", str(tmp_path / "data"), *words)
-    assert "creditgate is not running: " in said
-    assert message in said
+    assert said.count("creditgate is not running: ") == 1
+    assert said.count(message) == 1
 
 
 def test_a_data_directory_has_one_server(tmp_path: Path) -> None:

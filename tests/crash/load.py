@@ -85,13 +85,19 @@ def fault_of(error: grpc.RpcError) -> Refusal | None:
 
 
 class Load:
-    """Threads that run jobs until they are stopped, each for one account at a time."""
+    """Threads that run jobs until they are stopped, each for one account at a time.
 
-    def __init__(self, accounts: list[str], *, seed: int, threads: int = 8) -> None:
+    `pause_s` is between a thread's jobs.
+    """
+
+    def __init__(
+        self, accounts: list[str], *, seed: int, threads: int = 8, pause_s: float = 0.0
+    ) -> None:
         self.accounts = accounts
         self.record = Record()
         self._seed = seed
         self._threads = threads
+        self._pause_s = pause_s
         self._stop = threading.Event()
         self._numbers = itertools.count()
         self._running: list[threading.Thread] = []
@@ -119,9 +125,9 @@ class Load:
                 f"job-{self._seed}-{next(self._numbers)}",
                 rng,
             )
-            if not job.run():
-                # The server is gone: there is nothing to hurry for.
-                time.sleep(0.01)
+            done = job.run()
+            # Where the server is gone, there is nothing to hurry for.
+            time.sleep(self._pause_s if done else 0.01)
 
 
 @dataclass

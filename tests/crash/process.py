@@ -83,7 +83,7 @@ def begin(folder: Path, *, plant: str = "", **settings: Any) -> Server:
     if not address:
         code = process.wait(START_S)
         raise AssertionError(f"it ended with exit code {code}: {log.read_text()}")
-    return Server(process, Path(given["socket"]), address, Path(given["data"]), log)
+    return Server(process, Path(given["socket"] or ""), address, Path(given["data"]), log)
 
 
 @contextlib.contextmanager

@@ -4,12 +4,14 @@ Run as `python -m tests.crash.runner SETTINGS_AS_JSON [DEFECT]`. Prints its addr
 """
 
 import asyncio
+import functools
 import json
 import logging
 import sys
 from typing import Any
 
-from creditgate_server.app import server
+from creditgate_server.app import server, worker, workers
+from creditgate_server.app.control import Follows, Shared
 from creditgate_server.app.settings import Settings
 from creditgate_server.core import commands as c
 from creditgate_server.core import results as r
@@ -53,21 +55,50 @@ async def forgetful(ledger: RedisLedger) -> None:
     await ledger.link.command("CONFIG", "SET", "appendonly", "no")
 
 
-def main() -> None:
-    """Serve with the settings of the command line."""
+class Deaf(worker.Follower):
+    """Planted: a worker that says it follows, and does not."""
+
+    async def follow(self) -> None:
+        """Throw away what all shall do."""
+        receive = self._channel.receive
+
+        async def deaf() -> object | None:
+            while isinstance(message := await receive(), Shared):
+                self._channel.send(Follows(message.number))
+            return message
+
+        vars(self._channel)["receive"] = deaf
+        await super().follow()
+
+
+def prepare(plant: str) -> None:
+    """What comes first in each process."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    settings, plant = Settings(**json.loads(sys.argv[1])), "".join(sys.argv[2:3])
     if plant == "early":
         vars(server)["RedisLedger"] = EarlyLedger
+    if plant == "deaf":
+        vars(worker)["Follower"] = Deaf
+    if plant == "impatient":
+        vars(workers).update(FOLLOW_S=0.3, AGAIN_S=0.3)
+
+
+def main() -> None:
+    """Serve with the settings of the command line."""
+    settings, plant = Settings(**json.loads(sys.argv[1])), "".join(sys.argv[2:3])
+    prepare(plant)
     planted = set()
 
-    def on_ready(running: server.Running) -> None:
-        if plant == "forgetful":
+    def on_ready(running: server.Running | workers.Serving) -> None:
+        if plant == "forgetful" and isinstance(running, server.Running):
             planted.add(asyncio.ensure_future(forgetful(running.ledger)))
         print(running.address, flush=True)  # noqa: T201 - whoever started us waits for it
         sys.stdout.close()
 
-    asyncio.run(server.serve(settings, on_ready))
+    if settings.workers == 1:
+        asyncio.run(server.serve(settings, on_ready))
+    else:
+        begin = functools.partial(prepare, plant)
+        asyncio.run(workers.serve(settings, on_ready, prepare=begin))
 
 
 if __name__ == "__main__":

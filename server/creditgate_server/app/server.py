@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Protocol
 
 from google.protobuf.descriptor import ServiceDescriptor
 
@@ -18,7 +19,7 @@ from creditgate_server.app.settings import Settings
 from creditgate_server.app.sweeper import forget, sweep
 from creditgate_server.core.catalog import Catalog
 from creditgate_server.engines import choice, reflection
-from creditgate_server.engines.engine import Endpoints, Engine, Name
+from creditgate_server.engines.engine import OPTIONS, SHARED_PORT, Endpoints, Engine, Name, Options
 from creditgate_server.engines.health import SERVICE as HEALTH
 from creditgate_server.engines.health import Health
 from creditgate_server.rpc import accounts, catalog, clock, credits
@@ -46,13 +47,19 @@ class Running:
     address: str
     engine: Name
     store: str
-    catalogs: InForce
+    catalogs: Catalogs
     ledger: RedisLedger
 
     @property
     def catalog(self) -> Catalog:
         """The catalog in force."""
         return self.catalogs.current
+
+
+class Among(Catalogs, Protocol):
+    """What a server that is one of several shares with the others: catalogs, a clock, the port."""
+
+    clock: MovableClock
 
 
 async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
@@ -78,11 +85,10 @@ async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> None
         await stop.wait()
         _log.info("going down: no more requests are taken")
     if lost.is_set():
-        # Whoever supervises us starts us again, and with us the store.
-        raise StoreError(f"the store ended by itself: {server.store}", definite=True)
+        raise store_lost(server.store)
 
 
-def _reload(catalogs: InForce, reloads: set[asyncio.Task[object]]) -> None:
+def _reload(catalogs: Catalogs, reloads: set[asyncio.Task[object]]) -> None:
     """Read the catalog again; what came of it is in the log."""
     task = asyncio.ensure_future(catalogs.reload())
     reloads.add(task)
@@ -93,19 +99,24 @@ def _reload(catalogs: InForce, reloads: set[asyncio.Task[object]]) -> None:
 async def running(
     settings: Settings,
     *,
+    among: Among | None = None,
     on_store_lost: Callable[[], None] = lambda: None,
     check_s: float = CHECK_S,
 ) -> AsyncIterator[Running]:
     """A server, from its start to its end.
 
-    `on_store_lost`: the store started here has ended. `check_s`: how often the store's settings are
-    looked at.
+    `among`: it is one of several. `on_store_lost`: the store started here has ended. `check_s`: how
+    often the store's settings are looked at.
     """
-    movable = MovableClock() if settings.developer else None
-    catalogs = InForce(settings.catalog, movable or wall_ms)
+    if among is None:
+        movable = MovableClock() if settings.developer else None
+        catalogs: Catalogs = InForce(settings.catalog, movable or wall_ms)
+    else:
+        movable = among.clock if settings.developer else None
+        catalogs = among
     check_listen(settings.listen, insecure=settings.insecure_listen)
     async with contextlib.AsyncExitStack() as parts:
-        store = parts.enter_context(_store(settings))
+        store = parts.enter_context(opened_store(settings))
         try:
             ledger = await RedisLedger.open(
                 store.url,
@@ -126,7 +137,9 @@ async def running(
         services = sorted({path.split("/")[1] for path in endpoints})
         health = Health(services)
         reflected = reflection.endpoints((*services, HEALTH)) if settings.developer else {}
-        engine = _engine(settings.engine, {**endpoints, **health.endpoints(), **reflected})
+        options = OPTIONS if among is None else SHARED_PORT
+        everything = {**endpoints, **health.endpoints(), **reflected}
+        engine = _engine(settings.engine, everything, options)
         if settings.socket is not None:
             engine.bind(parts.enter_context(locked_socket(settings.socket)))
         address = _bind(engine, settings.listen)
@@ -153,20 +166,35 @@ async def running(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Store:
+class Store:
+    """Where the store is. `name` is for people; `process` if it was started here."""
+
     url: str
     name: str
     process: embedded.EmbeddedStore | None
 
+    async def ended(self) -> None:
+        """Wait until the store that was started here has ended by itself."""
+        while self.process is None or self.process.running:  # noqa: ASYNC110
+            # Its end is an event of a thread, for which no loop can wait.
+            await asyncio.sleep(_PROCESS_CHECK_S)
+        _log.error("the store has ended by itself; its log is in %s", self.process.data_dir)
+
+
+def store_lost(name: str) -> StoreError:
+    """What to end with then: whoever supervises us starts us again, and with us the store."""
+    return StoreError(f"the store ended by itself: {name}", definite=True)
+
 
 @contextlib.contextmanager
-def _store(settings: Settings) -> Iterator[_Store]:
+def opened_store(settings: Settings) -> Iterator[Store]:
+    """The store that the settings name, or one that runs until the end of the block."""
     if settings.redis is not None:
-        yield _Store(url=settings.redis.get_secret_value(), name="--redis", process=None)
+        yield Store(url=settings.redis.get_secret_value(), name="--redis", process=None)
         return
     with embedded.start(settings.data, appendfsync=settings.fsync) as process:
         name = f"{process.program}, data in {process.data_dir}"
-        yield _Store(url=process.url, name=name, process=process)
+        yield Store(url=process.url, name=name, process=process)
 
 
 def _endpoints(
@@ -195,9 +223,9 @@ def _service(contract: ModuleType, name: str) -> ServiceDescriptor:
     return found
 
 
-def _engine(name: Name, endpoints: Endpoints) -> Engine:
+def _engine(name: Name, endpoints: Endpoints, options: Options) -> Engine:
     try:
-        return choice.engine(name, endpoints)
+        return choice.engine(name, endpoints, options)
     except choice.NoSuchEngine as error:
         raise RefusedToStart(str(error)) from error
 
@@ -252,12 +280,9 @@ async def _watch_settings(
         health.set_serving(reachable and safe)
 
 
-async def _watch_process(health: Health, store: _Store, on_store_lost: Callable[[], None]) -> None:
+async def _watch_process(health: Health, store: Store, on_store_lost: Callable[[], None]) -> None:
     """Say so when the store that was started here has ended."""
-    while store.process is None or store.process.running:  # noqa: ASYNC110
-        # Its end is an event of a thread, for which no loop can wait.
-        await asyncio.sleep(_PROCESS_CHECK_S)
-    _log.error("the store has ended by itself; its log is in %s", store.process.data_dir)
+    await store.ended()
     health.set_serving(False)
     on_store_lost()
 

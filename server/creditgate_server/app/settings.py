@@ -19,6 +19,12 @@ class Settings(BaseSettings):
     socket: Path | None = Field(
         None, description="unix socket to listen on as well; its directory is made with mode 0700"
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="processes that share the port of --listen, such as one for each core",
+    )
     insecure_listen: bool = Field(
         False, description="allow --listen beyond this machine, without encryption or tokens"
     )
@@ -54,7 +60,9 @@ class Settings(BaseSettings):
     )
     catalog: str = Field("recraft", description="name of a shipped catalog, or path of a TOML file")
     places: int = Field(
-        2_000, ge=4, description="requests under way at most; starting a job gives way first"
+        2_000,
+        ge=4,
+        description="requests under way at most in each worker; starting a job gives way first",
     )
     store_timeout_s: float = Field(
         2.0, gt=0, le=60, description="how long the store may take to answer"

@@ -1,8 +1,10 @@
 """The command `serve`: a flag for each setting, a log that people can read."""
 
 import asyncio
+import functools
 import inspect
 import logging
+import multiprocessing
 import os
 import sys
 from importlib import metadata
@@ -21,6 +23,7 @@ from creditgate_server.cli.output import EXIT_CODES, ExitCode, examples
 
 if TYPE_CHECKING:
     from creditgate_server.app.server import Running
+    from creditgate_server.app.workers import Serving
 
 _log = logging.getLogger(__name__)
 
@@ -57,29 +60,42 @@ def serve(*, log_json: bool, **given: Any) -> None:
 def _run(settings: Settings, *, log_json: bool) -> str | None:
     """Serve to the end; what has hindered the start, if anything."""
     # Here, because every other command does without them and starts sooner.
-    from creditgate_server.app import server  # noqa: PLC0415
+    from creditgate_server.app import server, workers  # noqa: PLC0415
     from creditgate_server.app.addresses import RefusedToStart  # noqa: PLC0415
     from creditgate_server.catalogs.reader import CatalogError  # noqa: PLC0415
     from creditgate_server.store.embedded import StoreStartError  # noqa: PLC0415
     from creditgate_server.store.link import StoreError  # noqa: PLC0415
     from creditgate_server.store.redis_ledger import StoreMismatch  # noqa: PLC0415
 
+    def announce(running: "Running | Serving") -> None:
+        _announce(settings, running, log_json=log_json)
+
+    log = functools.partial(_log_to_stderr, settings.log_level, as_json=log_json)
     try:
-        asyncio.run(
-            server.serve(settings, lambda running: _announce(settings, running, log_json=log_json))
-        )
+        if settings.workers == 1:
+            asyncio.run(server.serve(settings, announce))
+        else:
+            asyncio.run(workers.serve(settings, announce, prepare=log))
     except CatalogError as error:
         return f"the catalog has problems:\n{error}"
-    except (RefusedToStart, StoreStartError, StoreError, StoreMismatch) as error:
+    except (
+        RefusedToStart,
+        StoreStartError,
+        StoreError,
+        StoreMismatch,
+        workers.WorkersLost,
+    ) as error:
         return str(error)
     return None
 
 
-def _announce(settings: Settings, running: "Running", *, log_json: bool) -> None:
+def _announce(settings: Settings, running: "Running | Serving", *, log_json: bool) -> None:
     catalog = running.catalog
     facts = {"listens on": running.address}
     if settings.socket is not None:
         facts["and on"] = f"unix:{settings.socket.absolute()}"
+    if settings.workers > 1:
+        facts["workers"] = str(settings.workers)
     facts["engine"] = f"{running.engine}, grpcio {metadata.version('grpcio')}"
     facts["store"] = running.store
     facts["catalog"] = f"{catalog.name}, version {catalog.version}, {len(catalog.actions)} actions"
@@ -157,6 +173,7 @@ def _log_to_stderr(level: str, *, as_json: bool) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _add_worker,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[structlog.typing.Processor]
@@ -178,3 +195,12 @@ def _log_to_stderr(level: str, *, as_json: bool) -> None:
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _add_worker(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Who says it, where several write one log."""
+    if multiprocessing.parent_process() is not None:
+        event["process"] = multiprocessing.current_process().name
+    return event

@@ -5,7 +5,14 @@ from typing import Any
 
 import grpc
 
-from creditgate_server.engines.engine import OPTIONS, Endpoints, Name, UnaryEndpoint, no_such_method
+from creditgate_server.engines.engine import (
+    OPTIONS,
+    Endpoints,
+    Name,
+    Options,
+    UnaryEndpoint,
+    no_such_method,
+)
 from creditgate_server.rpc.stream import StreamClosed, StreamEndpoint
 
 
@@ -14,8 +21,8 @@ class AioEngine:
 
     name: Name = "aio"
 
-    def __init__(self, endpoints: Endpoints) -> None:
-        self._server = grpc.aio.server(options=OPTIONS)
+    def __init__(self, endpoints: Endpoints, options: Options = OPTIONS) -> None:
+        self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_Handlers(endpoints),))
 
     def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:

@@ -4,7 +4,7 @@ import logging
 
 import grpc
 
-from creditgate_server.engines.engine import Endpoints, Engine, Name
+from creditgate_server.engines.engine import OPTIONS, Endpoints, Engine, Name, Options
 from creditgate_server.engines.turns import NotShareable
 
 _log = logging.getLogger(__name__)
@@ -14,11 +14,11 @@ class NoSuchEngine(Exception):
     """The engine that was asked for does not run here. The message says why and what to do."""
 
 
-def engine(name: Name, endpoints: Endpoints) -> Engine:
+def engine(name: Name, endpoints: Endpoints, options: Options = OPTIONS) -> Engine:
     """An engine of the running loop. `auto`: core where it fits. Raises `NoSuchEngine`."""
     if name != "aio":
         try:
-            return _core(endpoints)
+            return _core(endpoints, options)
         except NotShareable as error:
             misfit = f"with this event loop, {error}"
         except (AttributeError, TypeError, ImportError) as error:
@@ -28,12 +28,12 @@ def engine(name: Name, endpoints: Endpoints) -> Engine:
         _log.warning("the engine core does not run %s; aio serves, at a higher cost", misfit)
     from creditgate_server.engines.aio import AioEngine  # noqa: PLC0415 - only who uses it
 
-    return AioEngine(endpoints)
+    return AioEngine(endpoints, options)
 
 
-def _core(endpoints: Endpoints) -> Engine:
+def _core(endpoints: Endpoints, options: Options) -> Engine:
     # Here, since another release of grpcio may not even have the names.
     from creditgate_server.engines import core  # noqa: PLC0415
 
     core.check_shape()
-    return core.CoreEngine(endpoints)
+    return core.CoreEngine(endpoints, options)

@@ -22,7 +22,14 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined] # no stubs
 
 from creditgate_server.core.faults import Fault, Reason
-from creditgate_server.engines.engine import OPTIONS, Endpoints, Name, UnaryEndpoint, no_such_method
+from creditgate_server.engines.engine import (
+    OPTIONS,
+    Endpoints,
+    Name,
+    Options,
+    UnaryEndpoint,
+    no_such_method,
+)
 from creditgate_server.engines.turns import Turns
 from creditgate_server.rpc.endpoint import Answer, answer
 from creditgate_server.rpc.stream import StreamClosed, StreamEndpoint
@@ -82,7 +89,7 @@ class CoreEngine:
 
     name: Name = "core"
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: Endpoints, options: Options = OPTIONS) -> None:
         self.loop = asyncio.get_running_loop()
         self._turns = Turns.of(self.loop)
         self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
@@ -92,7 +99,7 @@ class CoreEngine:
         self._thread_ended = asyncio.Event()
         self._thread: threading.Thread | None = None
         self._queue = cygrpc.CompletionQueue()
-        self._server = cygrpc.Server(OPTIONS, False)  # noqa: FBT003 - the core names none
+        self._server = cygrpc.Server(options, False)  # noqa: FBT003 - the core names none
         self._server.register_completion_queue(self._queue)
 
     def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:

@@ -23,6 +23,11 @@ OPTIONS = (
     ("grpc.http2.max_ping_strikes", 3),
 )
 
+SHARED_PORT = (("grpc.so_reuseport", 1), *OPTIONS[1:])
+"""For one of several workers. Whoever starts them sees to it that nobody else has the port."""
+
+Options = tuple[tuple[str, int], ...]
+
 UnaryEndpoint = Callable[[bytes, Caller], Coroutine[Any, Any, Answer]]
 """Answers one request. It never raises, and awaits futures only: it is no task of asyncio's."""
 
