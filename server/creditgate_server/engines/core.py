@@ -166,7 +166,7 @@ class CoreEngine:
         """The thread's life. If it ends before its time, the program ends with it."""
         try:
             self._run()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - ends the program
             # A server that answers nobody any more must not look alive.
             _log.critical("the engine has failed, and the server ends", exc_info=True)
             with self._turns:
@@ -197,8 +197,7 @@ class CoreEngine:
                 self._begin(event)
             elif tag is not None:
                 tag(event)
-        except (Exception, asyncio.CancelledError):
-            # The others are served.
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the others are served
             _log.exception("a defect in the engine")
 
     def _on_stopped(self, _event: Any) -> None:
