@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import sys
 import threading
 import time
@@ -181,6 +182,67 @@ async def test_what_lands_where_only_a_guest_looks_is_found_by_the_loop() -> Non
         await until(lambda: seen == [1])
 
 
+async def test_what_makes_itself_ready_for_ever_goes_on_in_the_loops_thread() -> None:
+    async with hosting() as (_, guest):
+        loop = asyncio.get_running_loop()
+        rung = loop.create_future()
+        ran: list[int] = []
+
+        def spin() -> None:
+            ran.append(here())
+            if not rung.done():
+                loop.call_soon(spin)
+
+        began = time.monotonic()
+        loop.call_later(0.05, rung.set_result, None)
+        guest.turn(spin)
+        await rung
+        assert time.monotonic() - began < LIMIT_S / 2
+        assert ran[0] == guest.ident
+        assert ran[-1] == here()
+
+
+def test_a_loop_that_is_stopped_in_a_guests_turn_stops() -> None:
+    async def live() -> None:
+        async with hosting() as (_, guest):
+            done = asyncio.get_running_loop().create_future()
+            threading.Timer(0.05, lambda: guest.turn(lambda: done.set_result(None))).start()
+            # What comes after it runs in the guest's turn, to the end of the program.
+            await done
+
+    began = time.monotonic()
+    loop = asyncio.SelectorEventLoop()
+    try:
+        # Nothing else may wake it.
+        loop.call_later(LIMIT_S, lambda: None)
+        loop.run_until_complete(live())
+    finally:
+        loop.close()
+    assert time.monotonic() - began < LIMIT_S / 2
+
+
+async def test_a_file_that_a_guest_takes_away_and_puts_back_is_still_read() -> None:
+    """Though the loop has just been told of it as it was before."""
+    async with hosting() as (_, guest):
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            heard: list[bytes] = []
+            loop.add_reader(ours, lambda: None)
+
+            def visit() -> None:
+                theirs.send(b"a")
+                # The loop learns of it, and waits for its turn.
+                time.sleep(0.1)
+                loop.remove_reader(ours)
+                loop.add_reader(ours, lambda: heard.append(ours.recv(1)))
+
+            guest.turn(visit)
+            await asyncio.sleep(0.2)
+            await until(lambda: heard == [b"a"])
+            loop.remove_reader(ours)
+
+
 def test_the_end_of_the_program_ends_the_loops_thread_too() -> None:
     async def live() -> None:
         async with hosting() as (_, guest):
@@ -281,9 +343,31 @@ def without_collecting(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Turns, "_collect", lambda _self: None)
 
 
+def without_a_bound(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(under_test, "_STEPS_MAX", 400_000)
+
+
+def without_a_second_look(patch: pytest.MonkeyPatch) -> None:
+    """The loop believes what it was told before its turn."""
+
+    def select(self: Any, timeout_s: float | None = None) -> Any:
+        self.turns._lock.release()
+        found = self._selector.select(timeout_s)
+        self.turns._acquire()
+        self.turns._collect()
+        return found
+
+    patch.setattr(under_test._SharedSelector, "select", select)
+
+
 @pytest.mark.parametrize(
     ("plant", "caught_by"),
     [
+        (without_a_bound, test_what_makes_itself_ready_for_ever_goes_on_in_the_loops_thread),
+        (
+            without_a_second_look,
+            test_a_file_that_a_guest_takes_away_and_puts_back_is_still_read,
+        ),
         (without_a_lock, test_there_is_one_turn_at_a_time),
         (
             without_an_own_queue,

@@ -1,7 +1,8 @@
 """The engine on grpc.aio: the public way, for wherever the other does not run."""
 
 import asyncio
-from typing import Any
+import logging
+from typing import Any, Final
 
 import grpc
 
@@ -15,6 +16,10 @@ from creditgate_server.engines.engine import (
 )
 from creditgate_server.rpc.stream import StreamClosed, StreamEndpoint
 
+_WATCH_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
 
 class AioEngine:
     """A grpc.aio server; see `Engine`."""
@@ -24,6 +29,7 @@ class AioEngine:
     def __init__(self, endpoints: Endpoints, options: Options = OPTIONS) -> None:
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_Handlers(endpoints),))
+        self._watching: asyncio.Task[None] | None = None
 
     def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen on an address; see `Engine.bind`."""
@@ -37,10 +43,21 @@ class AioEngine:
     async def start(self) -> None:
         """Answer requests."""
         await self._server.start()
+        self._watching = asyncio.create_task(self._watch())
 
     async def stop(self, grace_s: float) -> None:
         """Take no more requests, give those under way `grace_s` to end."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self._server.stop(grace_s)
+
+    async def _watch(self) -> None:
+        # Its loop ends at the first path that is not UTF-8, and says so in no other way.
+        while self._server._server.is_running():  # type: ignore[attr-defined] # noqa: ASYNC110
+            await asyncio.sleep(_WATCH_S)
+        # A server that answers nobody any more must not look alive.
+        _log.critical("the engine has failed, and the server ends")
+        raise SystemExit(1)
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -90,16 +107,19 @@ class _Caller:
     """Implements `rpc.endpoint.Caller`."""
 
     def __init__(self, context: _Context) -> None:
+        # Asked for here: of a call whose caller has left, gRPC reads freed memory to say it.
+        self._peer = context.peer()
+        self._identities = tuple(context.peer_identities() or ())
         self._context = context
 
     def peer(self) -> str:
-        return self._context.peer()
+        return self._peer
 
     def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         return tuple(self._context.invocation_metadata() or ())
 
     def identities(self) -> tuple[bytes, ...]:
-        return tuple(self._context.peer_identities() or ())
+        return self._identities
 
 
 class _Stream:

@@ -58,11 +58,11 @@ _NO_MESSAGE = answer(Fault(Reason.MALFORMED_MESSAGE, "the call has ended without
 
 _SHAPE: Final = {
     "Server": (
-        *("add_http2_port", "cancel_all_calls", "register_completion_queue"),
+        *("add_http2_port", "cancel_all_calls", "destroy", "register_completion_queue"),
         *("request_call", "shutdown", "start"),
     ),
     "CompletionQueue": ("poll", "shutdown"),
-    "Call": ("peer", "start_server_batch"),
+    "Call": ("cancel", "peer", "start_server_batch"),
     "CallDetails": ("method",),
     "RequestCallEvent": (
         *("call", "call_details", "completion_type", "invocation_metadata", "success", "tag"),
@@ -118,13 +118,13 @@ class CoreEngine:
         self._server.start()
         for _ in range(_WELCOMES):
             self._server.request_call(self._queue, self._queue, _NEW_CALL)
-        self._thread = threading.Thread(target=self._run, name="creditgate-core", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="creditgate-core", daemon=True)
         self._thread.start()
 
     async def stop(self, grace_s: float) -> None:
         """Take no more requests, give those under way `grace_s` to end."""
         thread, self._thread = self._thread, None
-        if thread is None:
+        if thread is None or not thread.is_alive():
             return
         self._stopping = True
         self._server.shutdown(self._queue, self._on_stopped)
@@ -137,18 +137,25 @@ class CoreEngine:
         self._queue.shutdown()
         await self._thread_ended.wait()
         thread.join()
+        self._server.destroy()
 
     def batch(
         self, call: Any, operations: tuple[Any, ...], done: Callable[[Any], object] | None
     ) -> bool:
-        """Hand operations of a call to the core; whether it still takes any.
+        """Hand operations of a call to the core; whether it takes them.
 
-        `done` is called with the event, in a turn of the loop.
+        `done` is called with the event, in a turn of the loop; never, if they are not taken.
         """
         if self._stopped.is_set():
             return False
-        call.start_server_batch(operations, done)
-        return True
+        error: int = call.start_server_batch(operations, done)
+        return not error
+
+    def end(self, call: Any, operations: tuple[Any, ...]) -> None:
+        """Hand over the last operations of a call, up to its status."""
+        if not self.batch(call, operations, None):
+            # Its caller shall not wait for what never comes.
+            call.cancel()
 
     def finish(self, call: Any, found: Answer) -> None:
         """Answer a call that has sent nothing yet."""
@@ -160,10 +167,20 @@ class CoreEngine:
             )
         else:
             operations = (_send_metadata((), _NO_FLAGS), _status(found))
-        self.batch(call, operations, None)
+        self.end(call, operations)
+
+    def _live(self) -> None:
+        """The thread's life. If it ends before its time, the program ends with it."""
+        try:
+            self._run()
+        except BaseException:  # noqa: BLE001 - ends the program
+            # A server that answers nobody any more must not look alive.
+            _log.critical("the engine has failed, and the server ends", exc_info=True)
+            with self._turns:
+                self._turns.end(1)
 
     def _run(self) -> None:
-        """The thread's life: wait for something, then take a turn with all that has come."""
+        """Wait for something, then take a turn with all that has come, until there is no more."""
         turns, poll, take = self._turns, self._queue.poll, self._take
         turns.welcome()
         event = poll()
@@ -187,7 +204,7 @@ class CoreEngine:
                 self._begin(event)
             elif tag is not None:
                 tag(event)
-        except Exception:  # noqa: BLE001 - logged with its trace; the others are served
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the others are served
             _log.exception("a defect in the engine")
 
     def _on_stopped(self, _event: Any) -> None:
@@ -253,12 +270,15 @@ class _Request(_Caller):
         """Run until it waits for the next future, or has the answer."""
         try:
             future = self._coroutine.send(None)
+            # What a task would do: say that the future was found, and come back when it is done.
+            future._asyncio_future_blocking = False
+            future.add_done_callback(self._step)
         except StopIteration as end:
             self._engine.finish(self.call, end.value)
-            return
-        # What a task would do: say that the future was found, and come back when it is done.
-        future._asyncio_future_blocking = False
-        future.add_done_callback(self._step)
+        except BaseException:
+            # A broken promise of the endpoint's, or what it waits for was cancelled.
+            self.call.cancel()
+            raise
 
 
 class _Stream:
@@ -274,9 +294,10 @@ class _Stream:
 
     async def serve(self, endpoint: StreamEndpoint) -> None:
         """From the caller's first word to the status."""
-        self._engine.batch(self._call, (_receive_close(_NO_FLAGS),), self._on_close)
+        if not self._engine.batch(self._call, (_receive_close(_NO_FLAGS),), self._on_close):
+            self._left.set()
         found = await endpoint(self)
-        self._engine.batch(self._call, (*self._take_first(), _status(found)), None)
+        self._engine.end(self._call, (*self._take_first(), _status(found)))
 
     async def read(self) -> bytes | None:
         event = await self._batch((_receive_message(_NO_FLAGS),))

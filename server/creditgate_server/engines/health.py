@@ -67,7 +67,7 @@ class Health:
         said = None
         while not left.done():
             # Before the write: a change during it replaces the event that is waited for.
-            changed = asyncio.ensure_future(self._changed.wait())
+            changed = self._changed
             known = name in self._services
             status = self._status if known else HealthCheckResponse.SERVICE_UNKNOWN
             if status != said:
@@ -75,8 +75,9 @@ class Health:
                 await stream.write(_said(status))
             if self._ended:
                 return
-            await asyncio.wait((changed, left), return_when=asyncio.FIRST_COMPLETED)
-            changed.cancel()
+            waiting = asyncio.ensure_future(changed.wait())
+            await asyncio.wait((waiting, left), return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
 
 
 def _said(status: int) -> bytes:

@@ -7,7 +7,8 @@ turn at a time. What runs on the loop, on either thread, never meets anything at
 and needs no locks of its own.
 
 What a guest's turn makes ready runs in that turn. What others made ready waits for the loop's own
-thread: some of it, such as the handling of signals, may run nowhere else.
+thread: some of it, such as the handling of signals, may run nowhere else. So does what a guest's
+turn makes ready without an end.
 """
 
 import asyncio
@@ -17,7 +18,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
-_WHAT = ("_ready", "_scheduled", "_selector")
+_WHAT = ("_ready", "_scheduled", "_selector", "_stopping")
+
+# Steps that a guest's turn makes ready and still runs. One that makes itself ready again and again,
+# waiting for what only the loop's thread can bring, would wait for ever.
+_STEPS_MAX = 10_000
 
 
 class NotShareable(Exception):
@@ -77,10 +82,12 @@ class Turns:
         self._first_timer = timers[0] if timers else None
 
     def __exit__(self, *_: object) -> None:
-        """Run what the turn has made ready, to the end; it never raises."""
+        """Run what the turn has made ready; it never raises."""
         loop = self._loop
         ready = loop._ready
-        while ready:
+        steps = _STEPS_MAX
+        while ready and steps:
+            steps -= 1
             handle = ready.popleft()
             if not handle.cancelled():
                 try:
@@ -89,7 +96,13 @@ class Turns:
                     self.hand_over(_raise, end)
         self._ready, loop._ready = ready, self._ready
         timers = loop._scheduled
-        wake = self._handed_over or (bool(timers) and timers[0] is not self._first_timer)
+        wake = (
+            self._handed_over
+            or (bool(timers) and timers[0] is not self._first_timer)
+            # The loop's thread finds what is left over; and it is the one to stop.
+            or bool(ready)
+            or loop._stopping
+        )
         self._handed_over = False
         self._lock.release()
         if wake:
@@ -100,14 +113,18 @@ class Turns:
         self._ready.append(asyncio.Handle(callback, args, self._loop))
         self._handed_over = True
 
-    def _collect(self) -> None:
-        """Take over what another thread has put where only a guest looks, just as its turn ended.
+    def end(self, code: int) -> None:
+        """From a guest's turn: end the loop's thread, by SystemExit."""
+        self.hand_over(_raise, SystemExit(code))
 
-        It has woken the loop's thread, so here it is found.
+    def _collect(self) -> None:
+        """Take over what a guest has left, or another thread has put where only a guest looks.
+
+        Whoever it was has woken the loop's thread, so here it is found. One by one: that other
+        thread may be about to put something there even now.
         """
-        if self._ready:
-            self._loop._ready.extend(self._ready)
-            self._ready.clear()
+        while self._ready:
+            self._loop._ready.append(self._ready.popleft())
 
     def _acquire(self) -> None:
         with self._next:
@@ -128,10 +145,14 @@ class _SharedSelector:
         turns = self.turns
         turns._lock.release()
         try:
-            return self._selector.select(timeout_s)
+            found = self._selector.select(timeout_s)
         finally:
             turns._acquire()
             turns._collect()
+        # A guest may just have taken a file away, or put another in its place: the loop would take
+        # that away as well. What is still to be read or written is found again.
+        known = self._selector.get_map()
+        return [(key, mask) for key, mask in found if known.get(key.fd) is key]
 
 
 def _raise(error: BaseException) -> None:
