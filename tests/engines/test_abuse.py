@@ -30,7 +30,7 @@ from tests.crash.process import Server, channel_to, server
 from tests.engines.abuse import CATALOG, OPENING, Callers, Wire, call, client_process, rss_kib
 from tests.engines.host import UNARY, Host, hosting, stream, streams
 from tests.project.tree import ROOT
-from tests.rpc.shop import Account, send
+from tests.rpc.shop import Account, connected, send
 
 SEED = 20_261_120
 ROUNDS_LONG = int(os.environ.get("CREDITGATE_ABUSE_ROUNDS", "300"))
@@ -377,9 +377,11 @@ def test_a_server_whose_engine_fails_does_not_look_alive(
         monkeypatch.setattr(engine, "_begin", fail)
         await engine.start()
         try:
-            async with grpc.aio.insecure_channel(f"unix:{tmp_path / 'it.sock'}") as channel:
-                unary: Any = channel.unary_unary(UNARY)
-                await unary(b"", timeout=20)
+            with connected(tmp_path / "it.sock") as channel:
+                unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(UNARY)
+                waiting = unary.future(b"")
+                await asyncio.sleep(20)
+                waiting.cancel()
         finally:
             await engine.stop(0)
 

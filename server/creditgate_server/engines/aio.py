@@ -107,7 +107,7 @@ class _Caller:
     """Implements `rpc.endpoint.Caller`."""
 
     def __init__(self, context: _Context) -> None:
-        # Asked for here: of a call whose caller has left, gRPC reads freed memory to say it.
+        # Asked for here: of a call whose caller has left, gRPC ends the process to say it (1.85.1).
         self._peer = context.peer()
         self._identities = tuple(context.peer_identities() or ())
         self._context = context
