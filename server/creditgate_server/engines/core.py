@@ -15,6 +15,7 @@ a queue that was shut down ends the process.
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -40,6 +41,9 @@ _log = logging.getLogger(__name__)
 _WELCOMES: Final = 64
 # Events of one turn. The loop's own thread waits no longer for its turn.
 _EVENTS_MAX: Final = 128
+
+# How long calls may take to go when the thread has failed.
+_ABANDON_S: Final = 5.0
 
 _DONE: Final = cygrpc.CompletionType.operation_complete
 _SHUTDOWN: Final = cygrpc.CompletionType.queue_shutdown
@@ -95,6 +99,7 @@ class CoreEngine:
         self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
         self._streams: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._failed = False
         self._stopped = asyncio.Event()
         self._thread_ended = asyncio.Event()
         self._thread: threading.Thread | None = None
@@ -124,9 +129,12 @@ class CoreEngine:
     async def stop(self, grace_s: float) -> None:
         """Take no more requests, give those under way `grace_s` to end."""
         thread, self._thread = self._thread, None
-        if thread is None or not thread.is_alive():
+        if thread is None:
             return
         self._stopping = True
+        if self._failed:
+            self._abandon()
+            return
         self._server.shutdown(self._queue, self._on_stopped)
         try:
             async with asyncio.timeout(grace_s):
@@ -177,7 +185,17 @@ class CoreEngine:
             # A server that answers nobody any more must not look alive.
             _log.critical("the engine has failed, and the server ends", exc_info=True)
             with self._turns:
+                self._failed = True
                 self._turns.end(1)
+
+    def _abandon(self) -> None:
+        """Let go of all calls, without the thread. A queue that is not empty never goes away."""
+        self._server.shutdown(self._queue, None)
+        self._server.cancel_all_calls()
+        self._queue.shutdown()
+        end_s = time.time() + _ABANDON_S
+        while self._queue.poll(end_s).completion_type == _DONE:
+            pass
 
     def _run(self) -> None:
         """Wait for something, then take a turn with all that has come, until there is no more."""
