@@ -108,9 +108,10 @@ def test_whatever_callers_do_it_lives_its_books_balance_and_it_does_not_grow(
         problems, memory = abused(found, name, rounds)
         assert not problems, "\n".join(problems)
         half = len(memory) // 2
-        # What the allocator keeps comes and goes by some MiB; a leak does not go.
+        # What the allocator keeps comes and goes by some MiB, more at the beginning; a leak does
+        # not go.
         grown = min(memory[-half:]) - max(memory[:half])
-        assert grown < 4 * 1024, memory
+        assert grown < (4 if rounds > 10 else 16) * 1024, memory
         assert found.end() == 0, found.said
         for defect in ("a defect", "never retrieved", "never awaited"):
             assert defect not in found.said, found.said

@@ -344,7 +344,7 @@ def without_collecting(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_a_bound(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(under_test, "_STEPS_MAX", 400_000)
+    patch.setattr(under_test, "_STEPS_MAX", 3_000_000)
 
 
 def without_a_second_look(patch: pytest.MonkeyPatch) -> None:
