@@ -33,7 +33,7 @@ def test_the_commands_are_those_that_were_promised() -> None:
         *("prices", "catalog check", "catalog show", "catalog list", "catalog diff"),
         *("subscribe", "change-plan", "cancel", "buy", "add-ons", "member-limit"),
         *("freeze", "unfreeze", "usage", "forecast", "explain", "catalog reload", "clock"),
-        "simulate",
+        *("simulate", "bench"),
     }
 
 
@@ -50,7 +50,7 @@ def test_the_examples_of_a_command_can_be_typed(words: tuple[str, ...]) -> None:
     said = HERE.run(*words, "--help").stdout
     for example in re.findall(r"^ *\$ creditgate (.*?) *$", said, re.MULTILINE):
         typed = example.split(" | ")[0].split()
-        if words[0] not in {"serve", "demo", "catalog", "simulate"}:
+        if words[0] not in {"serve", "demo", "catalog", "simulate", "bench"}:
             # Nobody listens there: what was understood is a fault, what was not is wrong usage.
             HERE.run(*typed, "--timeout", "0.05s", code=ExitCode.UNREACHABLE)
 

@@ -51,7 +51,7 @@ class Program:
     pids: tuple[int, ...]
     """Its own, and those of the processes it has started."""
     address: str
-    """Its unix socket, as `unix:/path`."""
+    """Its unix socket, as `unix:/path`; empty if it has none."""
     tcp: str = ""
     """host:port, if it listens there as well."""
     facts: Mapping[str, str] | None = None
@@ -130,6 +130,10 @@ def server(
         "drain-s": "1",
         **settings,
     }
+    if given.get("workers", "1") != "1":
+        # A unix socket belongs to one process.
+        del given["socket"]
+        address = ""
     flags = [word for name, value in given.items() for word in _flag(name, value)]
     command = (sys.executable, "-m", "creditgate_server.cli", "serve", "--log-json", *flags)
     with started(command, environment, log) as process:
