@@ -16,6 +16,8 @@ LABEL org.opencontainers.image.title="creditgate" \
       org.opencontainers.image.licenses="MIT"
 
 RUN groupadd --gid 7420 creditgate && useradd --uid 7420 --gid 7420 --no-create-home --home-dir /data --shell /usr/sbin/nologin creditgate && install -d -m 0700 -o 7420 -g 7420 /data
+# The embedded store takes it where it is: a large one is twice as fast with it.
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends libjemalloc2 && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/creditgate /opt/creditgate
 
 ENV PATH=/opt/creditgate/bin:$PATH \
