@@ -1,7 +1,7 @@
 """The ledger on Redis or Valkey: one command is one script, one round trip, one atomic step."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 from creditgate_server.core import schedule
 from creditgate_server.core.commands import Command, Expire, ReplyT, Rules
@@ -13,6 +13,8 @@ from creditgate_server.store.link import ELSEWHERE_CODES, Link, StoreError
 from creditgate_server.store.script import Script, script
 from creditgate_server.store.verbs import VERBS, Verb
 
+ItemT = TypeVar("ItemT")
+
 LAYOUT = "2"
 """The form of keys and records. A store of another layout is refused."""
 
@@ -23,8 +25,9 @@ TURNS_MAX = 8
 _LIST_DUE, _FORGET, _DROP_ROW = map(script, ("list_due", "forget", "drop_row"))
 
 
-# About a millisecond of the store's time.
-_EXPIRED_AT_ONCE = 16
+# Each less than a millisecond of the store's time.
+_EXPIRED_AT_ONCE = 12
+_SEARCHED_AT_ONCE = 8
 
 
 class StoreMismatch(Exception):
@@ -143,24 +146,28 @@ class RedisLedger:
                 answers.append(defect(f"the reply of {verb.script.name} cannot be read"))
         return answers
 
-    async def expire_due(self, rules: Rules, *, limit: int = 16) -> int:
+    async def expire_due(self, rules: Rules, *, limit: int = 32) -> int:
         """Return holds whose deadline has passed, up to `limit` of each partition; says how many.
 
-        They go back a few at a time, since whoever calls meanwhile waits for those before them.
-        Any number of sidecars may do this at once: the script looks at each hold's state itself.
+        They are looked for and go back a few at a time, since whoever calls meanwhile waits for
+        those before them. Any number of sidecars may do this at once: the script looks at each
+        hold's state itself.
         """
-        listed = [
-            self._link.evaluate(_LIST_DUE, [partition.deadlines], [self._now(), str(limit)])
-            for partition in self._keys.partitions
-        ]
-        due = []
-        for reply in await _all(listed):
-            for member in reply[1:]:
-                account_id, _, hold_id = member.partition("/")
-                due.append(Expire(account_id=account_id, hold_id=hold_id, rules=rules))
-        for first in range(0, len(due), _EXPIRED_AT_ONCE):
-            await self.run_all(due[first : first + _EXPIRED_AT_ONCE])
-        return len(due)
+        found = 0
+        for partitions in _few(self._keys.partitions, _SEARCHED_AT_ONCE):
+            listed = [
+                self._link.evaluate(_LIST_DUE, [partition.deadlines], [self._now(), str(limit)])
+                for partition in partitions
+            ]
+            due = []
+            for reply in await _all(listed):
+                for member in reply[1:]:
+                    account_id, _, hold_id = member.partition("/")
+                    due.append(Expire(account_id=account_id, hold_id=hold_id, rules=rules))
+            for some in _few(due, _EXPIRED_AT_ONCE):
+                await self.run_all(some)
+            found += len(due)
+        return found
 
     async def forget(self, *, keep_ms: int, limit: int = 200) -> int:
         """Drop records of what ended more than `keep_ms` ago.
@@ -219,6 +226,11 @@ def _first_turn(command: Command[Any]) -> str:
 def all_scripts(verbs: dict[type[Command[Any]], Verb]) -> list[Script]:
     """Every script that a connection loads before it is used."""
     return [_LIST_DUE, _FORGET, _DROP_ROW, *(verb.script for verb in verbs.values())]
+
+
+def _few(items: Sequence[ItemT], size: int) -> Iterator[Sequence[ItemT]]:
+    """The items, so many at a time."""
+    return (items[first : first + size] for first in range(0, len(items), size))
 
 
 async def _all(replies: Sequence[Awaitable[Any]]) -> list[Any]:
