@@ -55,8 +55,10 @@ def response_of(method: str, body: bytes) -> Any:
 
 def repeated(field: FieldDescriptor) -> bool:
     """Whether it has any number of values."""
-    is_repeated: bool = field.is_repeated
-    return is_repeated
+    # The oldest protobuf that we support knows labels only, the newest knows none.
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == FieldDescriptor.LABEL_REPEATED)  # type: ignore[attr-defined]
 
 
 def request_fields() -> Iterator[tuple[str, FieldDescriptor]]:

@@ -13,6 +13,7 @@ from creditgate_server.core.commands import Job, Kind
 from creditgate_server.core.prices import Price, Rounding
 from creditgate_server.core.schedule import row_name
 from creditgate_server.rpc import checks, messages
+from tests.rpc.contract import repeated
 
 _numbers = itertools.count(1)
 
@@ -100,7 +101,7 @@ def plain(message: Message) -> Iterator[tuple[str, Any]]:
         elif field.message_type is None:
             yield (
                 RENAMED.get(field.name, field.name),
-                (tuple(value) if field.is_repeated else value),
+                (tuple(value) if repeated(field) else value),
             )
         elif field.message_type.full_name == "google.protobuf.Timestamp":
             yield RENAMED.get(field.name, field.name), value.ToMilliseconds()
