@@ -23,8 +23,12 @@ SERVE = (sys.executable, "-m", "creditgate_server.cli", "serve")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """That of the tests, without what it may say of creditgate."""
-    plain = {name: text for name, text in os.environ.items() if not name.startswith("CREDITGATE_")}
+    """That of the tests, without what it may say of creditgate and of how gRPC waits."""
+    plain = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith(("CREDITGATE_", "GRPC_EXPERIMENTS"))
+    }
     return {**plain, "COLUMNS": "200", **more}
 
 
@@ -62,6 +66,34 @@ def refused(*words: str, code: ExitCode = ExitCode.FAULT, **env: str) -> str:
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
+
+
+@pytest.mark.parametrize(("switches", "chosen"), [(None, True), ("", False)])
+def test_its_engine_waits_for_sockets_itself_unless_the_operator_says_otherwise(
+    tmp_path: Path, *, switches: str | None, chosen: bool
+) -> None:
+    """Else a call goes through a thread of gRPC's own, which is woken for it."""
+    env = {} if switches is None else {"GRPC_EXPERIMENTS": switches}
+    calls = 200
+    with serving("--data", str(tmp_path / "data"), "--socket", str(tmp_path / "gate"), **env) as it:
+        read_until(it, "catalog")
+        with creditgate.Client(f"unix:{tmp_path / 'gate'}") as client:
+            client.get_catalog()
+            before = wakings(it.pid, "event_engine")
+            for _ in range(calls):
+                client.get_catalog()
+            woken = wakings(it.pid, "event_engine") - before
+    assert woken < calls / 4 if chosen else woken > calls / 2
+
+
+def wakings(pid: int, name: str) -> int:
+    """How often threads of this name have waited and gone on."""
+    found = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        said = (thread / "status").read_text()
+        if said.startswith(f"Name:\t{name}"):
+            found += int(re.findall(r"(?m)^voluntary_ctxt_switches:\s+(\d+)", said)[0])
+    return found
 
 
 def test_it_says_where_it_listens_answers_and_drains(tmp_path: Path) -> None:

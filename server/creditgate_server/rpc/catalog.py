@@ -4,6 +4,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from creditgate.v1 import catalog_pb2 as pb
+from creditgate_server.core import catalog as core
 from creditgate_server.core.catalog import PricedAction
 from creditgate_server.rpc import checks, messages
 from creditgate_server.rpc.in_force import Catalogs
@@ -14,19 +15,14 @@ class Catalog:
 
     def __init__(self, catalogs: Catalogs) -> None:
         self._catalogs = catalogs
+        self._shown = _show(catalogs.current)
 
     async def get_catalog(self, _request: pb.GetCatalogRequest) -> Message:
         """Show the catalog in force, without its prices."""
         catalog = self._catalogs.current
-        return pb.GetCatalogResponse(
-            name=catalog.name,
-            version=catalog.version,
-            unit=catalog.unit,
-            decimals=catalog.decimals,
-            kinds=[messages.KINDS[kind] for kind in catalog.kinds],
-            packs=catalog.packs,
-            plans=map(messages.plan, catalog.plans.plans),
-        )
+        if catalog.version != self._shown.version:
+            self._shown = _show(catalog)
+        return self._shown
 
     async def reload_catalog(self, _request: pb.ReloadCatalogRequest) -> Message:
         """Read the catalog's file again; the one in force stays if anything is wrong with it."""
@@ -44,6 +40,18 @@ class Catalog:
         return pb.ListPricesResponse(
             prices=map(_priced, catalog.priced(action)), catalog_version=catalog.version
         )
+
+
+def _show(catalog: core.Catalog) -> pb.GetCatalogResponse:
+    return pb.GetCatalogResponse(
+        name=catalog.name,
+        version=catalog.version,
+        unit=catalog.unit,
+        decimals=catalog.decimals,
+        kinds=[messages.KINDS[kind] for kind in catalog.kinds],
+        packs=catalog.packs,
+        plans=map(messages.plan, catalog.plans.plans),
+    )
 
 
 def _duration(ms: int) -> Duration:
