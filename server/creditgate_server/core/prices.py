@@ -1,6 +1,6 @@
 """The price pinned to a hold: a straight line over the quantity, in whole units (R28, R60, R71)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from creditgate_server.core.words import Word
 
@@ -16,8 +16,7 @@ class Rounding(Word):
     HALF_UP = "h"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
+class Price(NamedTuple):
     """max(minimum, flat + numerator * quantity / denominator), rounded once; 0 for a quantity of 0.
 
     All figures are units, 0 to `AMOUNT_MAX`, the denominator at least 1.
