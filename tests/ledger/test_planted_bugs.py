@@ -48,8 +48,8 @@ PLANTED = {
     ),
     "a refund does not lower what was spent": Change(
         "parts/changes",
-        "row[from] = from == 'g' and row.g + n or row[from] - n",
-        "row[from] = (from == 'g' and row.g + n) or (from == 's' and row.s) or row[from] - n",
+        "  if from ~= 'g' then\n",
+        "  if from ~= 'g' and from ~= 's' then\n",
     ),
     "the end of a bucket takes what is held": Change(
         "parts/changes",
@@ -163,10 +163,10 @@ PLANTED = {
     ),
     # Prices.
     "a half is rounded down": Change(
-        "parts/price", "2 * rest >= tonumber(denominator)", "2 * rest > tonumber(denominator)"
+        "parts/price", "2 * rest >= denominator", "2 * rest > denominator"
     ),
     "a minimum is forgotten": Change(
-        "parts/price", "math.max(tonumber(minimum), flat + whole)", "flat + whole"
+        "parts/price", "math.max(minimum, flat + whole)", "flat + whole"
     ),
     "nothing delivered costs the flat fee": Change(
         "parts/price", "  if quantity == 0 then\n", "  if quantity < 0 then\n"
@@ -223,7 +223,7 @@ PLANTED = {
     "a grant may end in the past": Change(
         "grant", "if ends > 0 and ends <= a.now then", "if false then"
     ),
-    "a grant is repeated with another amount": Change("grant", "row.g == amount and ", ""),
+    "a grant is repeated with another amount": Change("grant", "before == amount and ", ""),
     "a grant is repeated as another kind": Change("grant", "row.kind == kind and ", ""),
     "a grant is repeated with another end": Change("grant", "row.ends == ends and ", ""),
     "a grant is repeated for other actions": Change("grant", "row.actions == actions and ", ""),

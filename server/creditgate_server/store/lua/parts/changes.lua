@@ -3,9 +3,9 @@
 --
 -- Plans and periods are worked out beside the store. When `turn_ms` has come, or an event changes the
 -- subscription, a script is called again with a *turn*: lines of words, the first one
--- "of version turn_ms plan cap_period", the second the next schedule, then what is done to rows. It is applied
--- if the account's version is still `of`, in the same step as the operation that found it due. A turn of "?" says
--- that the catalog has plans: an account older than them then begins the one they begin with.
+-- "of version turn_ms plan cap_period", the second what else there is of the next schedule, then what is done to
+-- rows. It is applied if the account's version is still `of`, in the same step as the operation that found it due.
+-- A turn of "?" says that the catalog has plans: an account older than them then begins the one they begin with.
 
 local function put(a, field, value)
   local sets = a.sets
@@ -32,7 +32,10 @@ local function move(a, row, from, to, n)
     whole(row)
   end
   local had = row.a
-  row[from] = from == 'g' and row.g + n or row[from] - n
+  -- What was granted is no figure of its own: it is what the others come to.
+  if from ~= 'g' then
+    row[from] = row[from] - n
+  end
   row[to] = row[to] + n
   a.touched[row] = true
   if not spendable then
@@ -60,7 +63,7 @@ end
 
 -- The schedule as it will stand after this script.
 local function schedule_of(a)
-  return a.schedule or redis.call('HGET', a.key, 'schedule') or ''
+  return a.version .. ' ' .. a.plan .. ' ' .. a.cap .. a.schedule
 end
 
 -- Made only when rows come or end: a script makes its functions anew at every call.
@@ -78,7 +81,7 @@ local function changes(a)
   -- A row joins the account, empty.
   local function add_row(name, kind, ends_ms, actions, models)
     local row = {
-      name = name, kind = kind, g = 0, a = 0, h = 0, s = 0, e = 0, v = 0, ends = ends_ms, created = a.now,
+      name = name, kind = kind, a = 0, h = 0, s = 0, e = 0, v = 0, ends = ends_ms, created = a.now,
       status = 'L', actions = actions, models = models,
     }
     a.row[name] = row
@@ -261,8 +264,8 @@ local function changes(a)
       TURNS[words[1]](unpack(words, 2))
     end
     a.version, a.turn, a.plan, a.cap = version, tonumber(turn_ms), plan, cap
-    a.schedule = schedule
-    put(a, 'schedule', schedule)
+    a.schedule = schedule == '' and '' or ' ' .. schedule
+    a.turned, a.changed = true, true
     return nil
   end
 
