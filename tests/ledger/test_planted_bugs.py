@@ -43,7 +43,7 @@ PLANTED = {
     # P1: conservation.
     "the rest of a settle is not returned": Change(
         "settle",
-        "  back.give_back(hold, 'h', returned, on_failed, tonumber(compensation_ms))\n",
+        "    returns(a).give_back(hold, 'h', returned, on_failed, tonumber(compensation_ms))\n",
         "",
     ),
     "a refund does not lower what was spent": Change(
@@ -128,8 +128,8 @@ PLANTED = {
     ),
     "a hold that expires and is settled at once ends twice": Change(
         "parts/returns",
-        "    if hold.state == 'O' then\n      a.open",
-        "    if hold.was_open then\n      a.open",
+        "  if hold.state == 'O' then\n    a.open",
+        "  if hold.was_open then\n    a.open",
     ),
     "an extension ignores the life of the action": Change(
         "extend", "math.min(a.now + ttl, hold.authorized + life)", "a.now + ttl"
@@ -357,7 +357,7 @@ PLANTED_IN_PLANS = {
         "    if true then\n      return\n    end\n    hold.cap",
     ),
     "what comes back is counted all the same": Change(
-        "settle", "  count_member(a, hold, -returned)\n", ""
+        "settle", "    count_member(a, hold, -returned)\n", ""
     ),
     "what comes back of an earlier period lowers this one": Change(
         "parts/credits",
@@ -451,7 +451,7 @@ PLANTED_FOR_CASES: dict[str, tuple[Change, Case]] = {
     "a period that begins with nothing is not written": (
         Change(
             "parts/changes",
-            "    a.row[name] = row\n    a.touched[row] = true\n    a.limited",
+            "    a.row[name] = row\n    row.touched = true\n    a.limited",
             "    a.row[name] = row\n    a.limited",
         ),
         test_subscriptions.test_a_period_that_begins_with_nothing_is_there,

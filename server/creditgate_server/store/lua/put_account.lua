@@ -16,7 +16,7 @@ if refusal and refusal[1] == 'account_not_found' then
     key = account, deadlines = deadlines, ledger = ledger, closed = closed, id = account_id, created = true,
     seq = 0, available = 0, held = 0, debt = 0, open = 0, seen = now, now = now, due = 0, limited = 0, turn = 0,
     ranks = ranks, version = '0', plan = '*', cap = '0', schedule = '', frozen = '0', last = '0-0',
-    order = ' ', row = {}, touched = {}, moves = '', entries = {}, sets = {},
+    order = ' ', row = {}, moves = '', entries = {}, sets = {},
   }
   refusal = changes(a).apply_turn(turn)
   if refusal then

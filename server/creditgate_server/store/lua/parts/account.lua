@@ -26,7 +26,7 @@ local function open_account(key, deadlines, ledger, closed, id, clock, ranks, tu
     seen = seen, now = instant(clock, seen), due = tonumber(due, 36), limited = limits + 0,
     turn = tonumber(turn_at, 36), ranks = ranked, frozen = frozen, profile = profile, version = version, plan = plan,
     cap = cap, schedule = schedule, last = last, found = got[4],
-    order = got[3] or ' ', row = {}, touched = {}, moves = '', entries = {}, sets = {},
+    order = got[3] or ' ', row = {}, moves = '', entries = {}, sets = {},
   }
   if ranks ~= ranked then
     -- The catalog ranks kinds in another way now; this account is sorted anew, once.
@@ -51,13 +51,14 @@ local function open_account(key, deadlines, ledger, closed, id, clock, ranks, tu
   return a
 end
 
--- Write. From here on it must succeed.
+-- Write. From here on it must succeed. Gives the totals and the time, with which every answer begins.
 local function commit(a)
-  a.totals = string.format('%d %d %d %d ', a.seq, a.available, a.held, a.debt)
+  local totals, now = string.format('%d %d %d %d ', a.seq, a.available, a.held, a.debt), text(a.now)
   local entries, sets, drops, hold, share = a.entries, a.sets, nil, a.saved, a.share
-  if #entries == 0 and #sets == 0 and hold == nil and next(a.touched) == nil and not a.changed
+  -- No row changes without an entry.
+  if #entries == 0 and #sets == 0 and hold == nil and not a.changed
     and (a.lists == nil or next(a.lists.changed) == nil) then
-    return
+    return totals .. now
   end
   if a.created then
     -- Every key of the partition is there from its first account on: see the map.
@@ -91,18 +92,20 @@ local function commit(a)
   if share ~= nil and share.member ~= nil then
     put(a, 'm:' .. share.member, string.format('%s %d %s', share.own, share.used, a.cap))
   end
-  for row in pairs(a.touched) do
-    put(a, 'b:' .. row.name, row_record(row))
+  for name, row in pairs(a.row) do
+    if row.touched then
+      put(a, 'b:' .. name, row_record(row))
+    end
   end
   if a.changes or a.changed then
     put(a, 'plan', string.format('%s %d %s %s %s %s %s', moment(a.due), a.limited, moment(a.turn), a.ranks, a.frozen,
       a.profile, schedule_of(a)))
   end
-  local seen, last = text(#entries > 0 and a.now or a.seen), a.last
+  local seen, last = #entries > 0 and now or text(a.seen), a.last
   if string.find(last, seen .. '-', 1, true) == 1 then
     last = string.sub(last, #seen + 1)
   end
-  put(a, 'state', a.totals .. text(a.open) .. ' ' .. seen .. ' ' .. last)
+  put(a, 'state', totals .. text(a.open) .. ' ' .. seen .. ' ' .. last)
   -- In pieces: `unpack` takes some thousands of values at most.
   for first = 1, #sets, 1000 do
     redis.call('HSET', a.key, unpack(sets, first, math.min(first + 999, #sets)))
@@ -110,10 +113,10 @@ local function commit(a)
   for first = 1, drops and #drops or 0, 1000 do
     redis.call('HDEL', a.key, unpack(drops, first, math.min(first + 999, #drops)))
   end
+  return totals .. now
 end
 
 -- Write what was decided, and say what it came to: the outcome, the totals, then what the verb adds.
 local function answer(a, outcome, ...)
-  commit(a)
-  return { outcome, a.totals .. text(a.now), ... }
+  return { outcome, commit(a), ... }
 end

@@ -37,7 +37,7 @@ local function move(a, row, from, to, n)
     row[from] = row[from] - n
   end
   row[to] = row[to] + n
-  a.touched[row] = true
+  row.touched = true
   if not spendable then
     return
   end
@@ -55,9 +55,10 @@ local function record(a, verb, hold, operation, debt_change, row)
   if hold then
     id, member, action, model = hold.id, hold.member, hold.action, hold.model
   end
-  a.entries[#a.entries + 1] = string.format('%d %d %s %s %s %s %s %s %s %s %d %d %d %d', a.seq, a.now, verb,
-    row and row.name or '*', id, operation ~= '' and operation or '*', member, action, model,
-    a.moves == '' and '*' or a.moves, debt_change or 0, a.available, a.held, a.debt)
+  a.entries[#a.entries + 1] = string.format('%d %d ', a.seq, a.now) .. verb .. ' ' .. (row and row.name or '*') .. ' '
+    .. id .. ' ' .. (operation ~= '' and operation or '*') .. ' ' .. member .. ' ' .. action .. ' ' .. model .. ' '
+    .. (a.moves == '' and '*' or a.moves)
+    .. string.format(' %d %d %d %d', debt_change or 0, a.available, a.held, a.debt)
   a.moves = ''
 end
 
@@ -85,7 +86,7 @@ local function changes(a)
       status = 'L', actions = actions, models = models,
     }
     a.row[name] = row
-    a.touched[row] = true
+    row.touched = true
     a.limited = a.limited + limited(row)
     list.insert('rows', row)
     if ends_ms > 0 then
@@ -111,7 +112,7 @@ local function changes(a)
       a.limited = a.limited - limited(row)
     end
     row.status = status
-    a.touched[row] = true
+    row.touched = true
     without_end(row)
   end
 
@@ -121,7 +122,7 @@ local function changes(a)
     a.available = a.available - row.a
     a.limited = a.limited - limited(row)
     row.status = 'F'
-    a.touched[row] = true
+    row.touched = true
     record(a, 'freeze_bucket', nil, nil, 0, row)
   end
 
@@ -132,7 +133,7 @@ local function changes(a)
     if row.a > 0 then
       list.insert('order', row)
     end
-    a.touched[row] = true
+    row.touched = true
     record(a, 'thaw_bucket', nil, nil, 0, row)
   end
 
@@ -206,7 +207,7 @@ local function changes(a)
         if row.a > 0 then
           list.insert('order', row)
         end
-        a.touched[row] = true
+        row.touched = true
         record(a, 'adjust', nil, nil, 0, row)
       end
     end,
