@@ -43,13 +43,13 @@ PLANTED = {
     # P1: conservation.
     "the rest of a settle is not returned": Change(
         "settle",
-        "  back.give_back(hold, 'h', returned, on_failed, tonumber(compensation_ms))\n",
+        "    returns(a).give_back(hold, 'h', returned, on_failed, tonumber(compensation_ms))\n",
         "",
     ),
     "a refund does not lower what was spent": Change(
         "parts/changes",
-        "row[from] = from == 'g' and row.g + n or row[from] - n",
-        "row[from] = (from == 'g' and row.g + n) or (from == 's' and row.s) or row[from] - n",
+        "  if from ~= 'g' then\n",
+        "  if from ~= 'g' and from ~= 's' then\n",
     ),
     "the end of a bucket takes what is held": Change(
         "parts/changes",
@@ -128,8 +128,8 @@ PLANTED = {
     ),
     "a hold that expires and is settled at once ends twice": Change(
         "parts/returns",
-        "    if hold.state == 'O' then\n      a.open",
-        "    if hold.was_open then\n      a.open",
+        "  if hold.state == 'O' then\n    a.open",
+        "  if hold.was_open then\n    a.open",
     ),
     "an extension ignores the life of the action": Change(
         "extend", "math.min(a.now + ttl, hold.authorized + life)", "a.now + ttl"
@@ -163,10 +163,10 @@ PLANTED = {
     ),
     # Prices.
     "a half is rounded down": Change(
-        "parts/price", "2 * rest >= tonumber(denominator)", "2 * rest > tonumber(denominator)"
+        "parts/price", "2 * rest >= denominator", "2 * rest > denominator"
     ),
     "a minimum is forgotten": Change(
-        "parts/price", "math.max(tonumber(minimum), flat + whole)", "flat + whole"
+        "parts/price", "math.max(minimum, flat + whole)", "flat + whole"
     ),
     "nothing delivered costs the flat fee": Change(
         "parts/price", "  if quantity == 0 then\n", "  if quantity < 0 then\n"
@@ -223,7 +223,7 @@ PLANTED = {
     "a grant may end in the past": Change(
         "grant", "if ends > 0 and ends <= a.now then", "if false then"
     ),
-    "a grant is repeated with another amount": Change("grant", "row.g == amount and ", ""),
+    "a grant is repeated with another amount": Change("grant", "before == amount and ", ""),
     "a grant is repeated as another kind": Change("grant", "row.kind == kind and ", ""),
     "a grant is repeated with another end": Change("grant", "row.ends == ends and ", ""),
     "a grant is repeated for other actions": Change("grant", "row.actions == actions and ", ""),
@@ -357,7 +357,7 @@ PLANTED_IN_PLANS = {
         "    if true then\n      return\n    end\n    hold.cap",
     ),
     "what comes back is counted all the same": Change(
-        "settle", "  count_member(a, hold, -returned)\n", ""
+        "settle", "    count_member(a, hold, -returned)\n", ""
     ),
     "what comes back of an earlier period lowers this one": Change(
         "parts/credits",
@@ -451,7 +451,7 @@ PLANTED_FOR_CASES: dict[str, tuple[Change, Case]] = {
     "a period that begins with nothing is not written": (
         Change(
             "parts/changes",
-            "    a.row[name] = row\n    a.touched[row] = true\n    a.limited",
+            "    a.row[name] = row\n    row.touched = true\n    a.limited",
             "    a.row[name] = row\n    a.limited",
         ),
         test_subscriptions.test_a_period_that_begins_with_nothing_is_there,

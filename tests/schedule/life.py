@@ -66,9 +66,9 @@ class Life:
         """As the store does: the turn, then what has ended by its date."""
         assert turn.of == self.schedule.version
         assert turn.changes or not turn.ops
-        head, schedule, *lines = s.encode(turn).split("\n")
+        head, details, *lines = s.encode(turn).split("\n")
         of, version, next_turn, plan, cap_period = head.split(" ")
-        self.schedule = s.load(schedule)
+        self.schedule = s.load(" ".join(filter(None, (version, plan, cap_period, details))))
         assert self.schedule == turn.schedule
         assert int(version) == self.schedule.version == int(of) + turn.changes
         assert int(next_turn) == self.schedule.next_turn_ms

@@ -16,11 +16,11 @@ from it.
 """
 
 import enum
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
+from typing import Any
 
 from creditgate_server.core import calendar
 from creditgate_server.core.calendar import Every
@@ -926,14 +926,14 @@ def encode(turn: Turn) -> str:
     """A turn as the scripts take it, in lines.
 
     1. version worked out from, next version, next turn in ms (0: never), plan, cap period
-    2. the schedule, for the store to keep
+    2. what else there is of the schedule, for the store to keep
     3. and further: a change of a row each, in order: the word, then what the op says
 
     "*" is nothing.
     """
     s = turn.schedule
     head = _words(turn.of, s.version, s.next_turn_ms, s.plan, s.cap_period)
-    return "\n".join([head, dump(s), *map(_line, turn.ops)])
+    return "\n".join([head, " ".join(_details(s)), *map(_line, turn.ops)])
 
 
 def _line(op: Op) -> str:
@@ -963,27 +963,119 @@ def _words(*words: str | int) -> str:
     return " ".join(str(word) or "*" for word in words)
 
 
-_EMPTY = Schedule()
-
-
 def dump(schedule: Schedule) -> str:
-    """A schedule as one line of JSON, without what is at its default; what the store keeps."""
-    content = {
-        name: value for name, value in asdict(schedule).items() if value != getattr(_EMPTY, name)
-    }
-    return json.dumps(content, separators=(",", ":"), default=lambda every: every.value)
+    """A schedule as one line; what the store keeps.
+
+    First version, plan and cap period, which scripts know too. Then a word for each thing that is
+    not at its default, its first letter saying which; moments are numbers to the base of 36. A
+    recurring bucket says anchor and zone only if they are not the schedule's, and its number and
+    what was given only if they are not the ordinal and the amount.
+    """
+    s = schedule
+    return " ".join([_words(s.version, s.plan, s.cap_period), *_details(s)])
+
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def _moment(ms: int) -> str:
+    if ms < 0:
+        return "-" + _moment(-ms)
+    found = _DIGITS[ms % 36]
+    while ms := ms // 36:
+        found = _DIGITS[ms % 36] + found
+    return found
+
+
+def _read_moment(word: str) -> int:
+    return int(word, 36)
+
+
+_EMPTY = Schedule()
+_PLAIN: dict[str, tuple[str, Callable[[Any], str], Callable[[str], Any]]] = {
+    "z": ("zone", str, str),
+    "A": ("anchor_zone", str, str),
+    "a": ("anchor_ms", _moment, _read_moment),
+    "p": ("paid_through_ms", _moment, _read_moment),
+    "e": ("ends_ms", _moment, _read_moment),
+    "o": ("occurred_ms", _moment, _read_moment),
+    "s": ("seats", str, int),
+}
+"""What is one value: the letter, its field, how it is written and read."""
+
+
+def _details(s: Schedule) -> Iterator[str]:
+    for letter, (name, write, _) in _PLAIN.items():
+        value = getattr(s, name)
+        if value != getattr(_EMPTY, name):
+            yield letter + write(value)
+    if s.change is not None:
+        yield f"c{s.change.plan}/{s.change.seats}/{_moment(s.change.at_ms)}"
+    for name, amount in s.allowances.items():
+        yield f"l{name}/{amount}"
+    for name, run in s.recurring.items():
+        yield f"r{name}/{_period(run, (s.anchor_ms, s.anchor_zone))}"
+    for name, units in s.units.items():
+        yield f"u{name}/{units.now}/{units.next}"
+    for name, last in s.numbers.items():
+        yield f"n{name}/{last}"
+
+
+def _period(run: Recurring, anchor: tuple[int, str]) -> str:
+    number = "" if run.number == run.ordinal else run.number
+    given = "" if run.given == run.amount else run.given
+    own = "" if (run.anchor_ms, run.zone) == anchor else f"/{_moment(run.anchor_ms)}/{run.zone}"
+    ends = _moment(run.ends_ms)
+    return f"{run.every.value[0]}/{run.ordinal}/{number}/{ends}/{run.amount}/{given}{own}"
+
+
+_EVERY = {every.value[0]: every for every in Every}
 
 
 def load(text: str) -> Schedule:
-    """The schedule that `dump` wrote; the empty one for ""."""
-    content = json.loads(text) if text else {}
-    known = {spec.name for spec in fields(Schedule)}
-    assert content.keys() <= known, f"a schedule of another release: {content.keys() - known}"
-    if content.get("change") is not None:
-        content["change"] = Change(**content["change"])
-    content["units"] = {name: Units(**units) for name, units in content.get("units", {}).items()}
-    content["recurring"] = {
-        name: Recurring(**{**running, "every": Every(running["every"])})
-        for name, running in content.get("recurring", {}).items()
-    }
-    return Schedule(**content)
+    """The schedule that `dump` wrote."""
+    version, plan, cap_period, *details = text.split(" ")
+    said: dict[str, Any] = {"anchor_ms": _EMPTY.anchor_ms, "anchor_zone": _EMPTY.anchor_zone}
+    allowances: dict[str, int] = {}
+    recurring: dict[str, Recurring] = {}
+    units: dict[str, Units] = {}
+    numbers: dict[str, int] = {}
+    for detail in details:
+        letter, words = detail[0], detail[1:].split("/")
+        match letter:
+            case letter if letter in _PLAIN:
+                name, _, read = _PLAIN[letter]
+                said[name] = read(detail[1:])
+            case "c":
+                at_ms = int(words[2], 36)
+                said["change"] = Change(plan=words[0], seats=int(words[1]), at_ms=at_ms)
+            case "l":
+                allowances[words[0]] = int(words[1])
+            case "r":
+                name, every, ordinal, number, ends, amount, given, *own = words
+                recurring[name] = Recurring(
+                    anchor_ms=int(own[0], 36) if own else said["anchor_ms"],
+                    zone="/".join(own[1:]) if own else said["anchor_zone"],
+                    every=_EVERY[every],
+                    ordinal=int(ordinal),
+                    number=int(number or ordinal),
+                    ends_ms=int(ends, 36),
+                    amount=int(amount),
+                    given=int(given or amount),
+                )
+            case "u":
+                units[words[0]] = Units(now=int(words[1]), next=int(words[2]))
+            case "n":
+                numbers[words[0]] = int(words[1])
+            case _:
+                raise AssertionError(f"a schedule of another release: {detail!r}")
+    return Schedule(
+        version=int(version),
+        plan="" if plan == "*" else plan,
+        cap_period=int(cap_period),
+        allowances=allowances,
+        recurring=recurring,
+        units=units,
+        numbers=numbers,
+        **said,
+    )

@@ -1,6 +1,7 @@
 """The records that scripts keep, read into words and written from them: see `lua/parts/base.lua`.
 
-Words stand with a space between, "*" is nothing: no id contains it.
+Words stand with a space between, "*" is nothing: no id contains it. Rows say moments to the base of
+36.
 """
 
 from collections.abc import Iterable
@@ -64,7 +65,8 @@ def terms_words(terms: Terms, job: Job) -> str:
     """What is pinned to a hold, in the order of its record."""
     price = terms.price
     pinned = (
-        f"{price.flat}/{price.numerator}/{price.denominator}/{price.minimum}"
+        f"{price.flat or ''}/{price.numerator}"
+        f"/{'' if price.denominator == 1 else price.denominator}/{price.minimum or ''}"
         f"/{price.rounding.value}/{word(quote(price.unit, safe=''))}"
     )
     settings = ";".join(f"{name}={value}" for name, value in job.settings)
@@ -91,10 +93,10 @@ def _read_pinned(record: str) -> tuple[Job, str, Price]:
         job,
         unword(catalog_version),
         Price(
-            flat=int(flat),
+            flat=int(flat or 0),
             numerator=int(numerator),
-            denominator=int(denominator),
-            minimum=int(minimum),
+            denominator=int(denominator or 1),
+            minimum=int(minimum or 0),
             rounding=Rounding(rounding),
             unit=unquote(unword(unit)),
         ),
@@ -117,23 +119,25 @@ def _row_name(name: str) -> tuple[str, int]:
 
 def read_row(name: str, record: str) -> Bucket:
     """A bucket in one period."""
-    kind, status, *figures, ends, created, actions, models = record.split(" ")
-    granted, available, held, spent, expired, voided = map(int, figures)
+    sort, *words = record.split(" ")
+    ends_ms, created_ms = int(words[3], 36), int(words[4], 36)
+    available, held, spent, expired, voided = map(int, (*words[:3], *(words[5:7] or (0, 0))))
+    actions, models = words[7:] or ("*", "*")
     bucket_id, period = _row_name(name)
     return Bucket(
         bucket_id,
         period,
-        _KINDS[kind],
-        granted,
+        _KINDS[sort[0]],
+        available + held + spent + expired + voided,
         available,
         held,
         spent,
         expired,
         voided,
-        int(ends) or None,
-        int(created),
-        status in {"E", "V"},
-        status == "F",
+        ends_ms or None,
+        created_ms,
+        sort[1] in {"E", "V"},
+        sort[1] == "F",
         _unnames(actions),
         _unnames(models),
         "#" in name,
@@ -144,16 +148,25 @@ def _read_slice(text: str) -> Slice:
     kind, amount, charged, returned, refunded, name = text.split("/", 5)
     bucket_id, period = _row_name(name)
     return Slice(
-        bucket_id, period, _KINDS[kind], int(amount), int(charged), int(returned), int(refunded)
+        bucket_id,
+        period,
+        _KINDS[kind],
+        int(amount),
+        int(charged or 0),
+        int(returned or 0),
+        int(refunded or 0),
     )
 
 
 def read_hold(account_id: str, hold_id: str, record: str) -> Hold:
     """A hold, open or ended."""
-    words = record.split(" ", 16)
-    state, amount, charged, refunded, overdrawn, _back, late = words[:7]
-    authorized_ms, lasts_ms, ended_ms = map(int, words[7:10])
-    slice_words, _operations, member, pinned = words[13:]
+    state, amount, charged, authorized, lasts, ended, rare, _, slice_words, _, member, pinned = (
+        record.split(" ", 11)
+    )
+    authorized_ms = int(authorized)
+    refunded = overdrawn = late = "0"
+    if rare != "*":
+        refunded, overdrawn, _, late, _ = rare.split("/", 4)
     job, catalog_version, price = _read_pinned(pinned)
     slices = tuple(map(_read_slice, _unnames(slice_words)))
     return Hold(
@@ -168,8 +181,8 @@ def read_hold(account_id: str, hold_id: str, record: str) -> Hold:
         int(refunded),
         int(overdrawn),
         authorized_ms,
-        authorized_ms + lasts_ms,
-        None if _STATES[state] is HoldState.OPEN else authorized_ms + ended_ms,
+        authorized_ms + int(lasts),
+        None if _STATES[state] is HoldState.OPEN else authorized_ms + int(ended),
         late == "1",
         price,
         catalog_version,

@@ -11,7 +11,7 @@ local name = ARGV[1]
 local record = redis.call('HGET', account, 'b:' .. name)
 local held, status
 if record then
-  status, held = string.match(record, '^%a (%a) %d+ %d+ (%d+) ')
+  status, held = string.match(record, '^.(.) [^ ]+ ([^ ]+) ')
 end
 if status == nil or status == 'L' or held ~= '0' then
   return { 'kept' }

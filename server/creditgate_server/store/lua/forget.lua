@@ -23,14 +23,14 @@ for i, found in ipairs(entries) do
     reply[#reply + 1] = row
   elseif hold ~= '*' then
     -- A hold may have been settled late since: its own record says when it ended.
-    local member = account_id .. '/' .. hold
-    local record = redis.call('HGET', closed, member)
+    local field = closed_field(account_id, hold)
+    local record = redis.call('HGET', closed, field)
     local authorized, ended
     if record then
-      authorized, ended = string.match(record, '^%a %d+ %d+ %d+ %d+ %d+ %d (%d+) %d+ (%d+) ')
+      authorized, ended = string.match(record, '^. %d+ %d+ (%d+) %d+ (%d+) ')
     end
     if record and authorized + ended <= cutoff then
-      gone[#gone + 1] = member
+      gone[#gone + 1] = field
     end
   end
 end

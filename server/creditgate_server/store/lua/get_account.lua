@@ -8,10 +8,9 @@ local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local account_id, clock, ranks, turn = unpack(ARGV, 1, 4)
 
 -- Decide. Nothing is written but by `answer`.
-local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'profile')
+local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'denied')
 if refusal then
   return refusal
 end
-local zone, created_ms = string.match(a.found, '^(%S+) (%d+)$')
-local denied = redis.call('HGET', account, 'denied') or ''
-return answer(a, 'account', zone, created_ms, a.frozen, schedule_of(a), denied)
+local zone, created = string.match(a.profile, '^([^ ]+) ([^ ]+)$')
+return answer(a, 'account', zone, text(tonumber(created, 36)), a.frozen, schedule_of(a), a.found or '')

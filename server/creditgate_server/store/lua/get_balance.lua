@@ -9,11 +9,11 @@ local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local account_id, clock, ranks, turn = unpack(ARGV, 1, 4)
 
 -- Decide. Nothing is written but by `answer`.
-local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'profile')
+local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn)
 if refusal then
   return refusal
 end
-local zone = string.match(a.found, '^%S+')
+local zone = string.match(a.profile, '^[^ ]+')
 local reply = answer(a, 'balance', text(a.open), zone, a.plan, a.frozen, schedule_of(a))
 local shown, rows, fields = {}, {}, {}
 for _, list in ipairs({ 'order', 'rows' }) do

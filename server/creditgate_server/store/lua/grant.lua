@@ -12,7 +12,7 @@ local account_id, clock, ranks, turn = unpack(ARGV, 1, 4)
 local source_ref, kind, granted, ends_ms, actions, models, buyers = unpack(ARGV, 5, 11)
 
 -- Decide. Nothing is written but by `answer`.
-local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'profile')
+local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn)
 if refusal then
   return refusal
 end
@@ -20,7 +20,8 @@ local amount, ends = tonumber(granted), tonumber(ends_ms)
 local row = row_of(a, source_ref)
 if row ~= nil then
   whole(row)
-  if row.kind == kind and row.g == amount and row.ends == ends and row.actions == actions and row.models == models then
+  local before = row.a + row.h + row.s + row.e + row.v
+  if row.kind == kind and before == amount and row.ends == ends and row.actions == actions and row.models == models then
     return answer(a, 'granted', row_record(row), '1')
   end
   return answer(a, 'id_reused')

@@ -12,7 +12,8 @@ if not state then
   return { 'account_not_found' }
 end
 if cursor == '' then
-  cursor = string.match(state, '(%S+)$')
+  local seen, last = string.match(state, '([^ ]+) ([^ ]+)$')
+  cursor = string.sub(last, 1, 1) == '-' and seen .. last or last
 elseif #redis.call('XRANGE', ledger, cursor, cursor) == 0 then
   return { 'not_a_cursor' }
 end

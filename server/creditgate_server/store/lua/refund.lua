@@ -29,11 +29,11 @@ end
 if earlier ~= nil then
   return answer(a, 'id_reused')
 end
-local open, back = hold.state == 'O', returns(a)
+local open = hold.state == 'O'
 if open and amount ~= '' then
   return answer(a, 'hold_open')
 end
-local refundable = open and back.held_in(hold) or hold.charged - hold.refunded
+local refundable = open and held_in(hold) or hold.charged - hold.refunded
 if refundable == 0 and hold.state == 'E' then
   return answer(a, 'refunded', '0', hold.record, '0')
 end
@@ -55,14 +55,14 @@ end
 
 -- What follows must succeed.
 if open then
-  back.give_back(hold, 'h', n, policy, tonumber(compensation_ms))
-  back.end_hold(hold, 'R')
+  returns(a).give_back(hold, 'h', n, policy, tonumber(compensation_ms))
+  end_hold(a, hold, 'R')
 else
   a.debt = a.debt - paid
   hold.overdrawn_back = hold.overdrawn_back + overdrawn
   hold.refunded = hold.refunded + n
   -- What credits that arrived since have paid of it cannot be undone there: it is made good.
-  back.give_back(hold, 's', n - overdrawn, policy, tonumber(compensation_ms), overdrawn - paid)
+  returns(a).give_back(hold, 's', n - overdrawn, policy, tonumber(compensation_ms), overdrawn - paid)
 end
 count_member(a, hold, -n)
 record(a, 'refund', hold, operation_id, -paid)

@@ -12,11 +12,11 @@ local known = redis.call('HGET', account, 'x:' .. reference)
 if known then
   return { known == fingerprint and 'replayed' or 'id_reused' }
 end
-local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'profile')
+local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn)
 if refusal then
   return refusal
 end
-if a.schedule == nil then
+if not a.turned then
   refusal = changes(a).apply_turn(turn)
   if refusal then
     return refusal

@@ -8,7 +8,7 @@ local account, deadlines, ledger, closed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local account_id, clock, ranks, turn, member, limit = unpack(ARGV, 1, 6)
 
 -- Decide. Nothing is written but by `answer`.
-local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn, 'profile')
+local a, refusal = open_account(account, deadlines, ledger, closed, account_id, clock, ranks, turn)
 if refusal then
   return refusal
 end

@@ -37,9 +37,8 @@ end
 if is_full(hold) then
   return answer(a, 'too_many_operations', text(OPERATIONS_MAX))
 end
-local back = returns(a)
 -- What the hold has to give, or would have had before it expired.
-local held = late and math.max(0, hold.amount - hold.charged) or back.held_in(hold)
+local held = late and math.max(0, hold.amount - hold.charged) or held_in(hold)
 local delivered = held
 if amount ~= '' then
   delivered = tonumber(amount)
@@ -88,9 +87,11 @@ end
 local returned = 0
 if partial == '0' then
   returned = late and 0 or held - from_hold
-  back.give_back(hold, 'h', returned, on_failed, tonumber(compensation_ms))
-  count_member(a, hold, -returned)
-  back.end_hold(hold, 'S')
+  if returned > 0 then
+    returns(a).give_back(hold, 'h', returned, on_failed, tonumber(compensation_ms))
+    count_member(a, hold, -returned)
+  end
+  end_hold(a, hold, 'S')
 end
 record(a, 'settle', hold, operation_id, overdrawn)
 add_operation(hold, operation_id, 's', fingerprint, charged, shortfall, returned, late and '1' or '0')

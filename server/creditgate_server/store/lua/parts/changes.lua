@@ -3,9 +3,9 @@
 --
 -- Plans and periods are worked out beside the store. When `turn_ms` has come, or an event changes the
 -- subscription, a script is called again with a *turn*: lines of words, the first one
--- "of version turn_ms plan cap_period", the second the next schedule, then what is done to rows. It is applied
--- if the account's version is still `of`, in the same step as the operation that found it due. A turn of "?" says
--- that the catalog has plans: an account older than them then begins the one they begin with.
+-- "of version turn_ms plan cap_period", the second what else there is of the next schedule, then what is done to
+-- rows. It is applied if the account's version is still `of`, in the same step as the operation that found it due.
+-- A turn of "?" says that the catalog has plans: an account older than them then begins the one they begin with.
 
 local function put(a, field, value)
   local sets = a.sets
@@ -32,9 +32,12 @@ local function move(a, row, from, to, n)
     whole(row)
   end
   local had = row.a
-  row[from] = from == 'g' and row.g + n or row[from] - n
+  -- What was granted is no figure of its own: it is what the others come to.
+  if from ~= 'g' then
+    row[from] = row[from] - n
+  end
   row[to] = row[to] + n
-  a.touched[row] = true
+  row.touched = true
   if not spendable then
     return
   end
@@ -52,15 +55,16 @@ local function record(a, verb, hold, operation, debt_change, row)
   if hold then
     id, member, action, model = hold.id, hold.member, hold.action, hold.model
   end
-  a.entries[#a.entries + 1] = string.format('%d %d %s %s %s %s %s %s %s %s %d %d %d %d', a.seq, a.now, verb,
-    row and row.name or '*', id, operation ~= '' and operation or '*', member, action, model,
-    a.moves == '' and '*' or a.moves, debt_change or 0, a.available, a.held, a.debt)
+  a.entries[#a.entries + 1] = string.format('%d %d ', a.seq, a.now) .. verb .. ' ' .. (row and row.name or '*') .. ' '
+    .. id .. ' ' .. (operation ~= '' and operation or '*') .. ' ' .. member .. ' ' .. action .. ' ' .. model .. ' '
+    .. (a.moves == '' and '*' or a.moves)
+    .. string.format(' %d %d %d %d', debt_change or 0, a.available, a.held, a.debt)
   a.moves = ''
 end
 
 -- The schedule as it will stand after this script.
 local function schedule_of(a)
-  return a.schedule or redis.call('HGET', a.key, 'schedule') or ''
+  return a.version .. ' ' .. a.plan .. ' ' .. a.cap .. a.schedule
 end
 
 -- Made only when rows come or end: a script makes its functions anew at every call.
@@ -78,11 +82,11 @@ local function changes(a)
   -- A row joins the account, empty.
   local function add_row(name, kind, ends_ms, actions, models)
     local row = {
-      name = name, kind = kind, g = 0, a = 0, h = 0, s = 0, e = 0, v = 0, ends = ends_ms, created = a.now,
+      name = name, kind = kind, a = 0, h = 0, s = 0, e = 0, v = 0, ends = ends_ms, created = a.now,
       status = 'L', actions = actions, models = models,
     }
     a.row[name] = row
-    a.touched[row] = true
+    row.touched = true
     a.limited = a.limited + limited(row)
     list.insert('rows', row)
     if ends_ms > 0 then
@@ -108,7 +112,7 @@ local function changes(a)
       a.limited = a.limited - limited(row)
     end
     row.status = status
-    a.touched[row] = true
+    row.touched = true
     without_end(row)
   end
 
@@ -118,7 +122,7 @@ local function changes(a)
     a.available = a.available - row.a
     a.limited = a.limited - limited(row)
     row.status = 'F'
-    a.touched[row] = true
+    row.touched = true
     record(a, 'freeze_bucket', nil, nil, 0, row)
   end
 
@@ -129,7 +133,7 @@ local function changes(a)
     if row.a > 0 then
       list.insert('order', row)
     end
-    a.touched[row] = true
+    row.touched = true
     record(a, 'thaw_bucket', nil, nil, 0, row)
   end
 
@@ -203,7 +207,7 @@ local function changes(a)
         if row.a > 0 then
           list.insert('order', row)
         end
-        a.touched[row] = true
+        row.touched = true
         record(a, 'adjust', nil, nil, 0, row)
       end
     end,
@@ -261,8 +265,8 @@ local function changes(a)
       TURNS[words[1]](unpack(words, 2))
     end
     a.version, a.turn, a.plan, a.cap = version, tonumber(turn_ms), plan, cap
-    a.schedule = schedule
-    put(a, 'schedule', schedule)
+    a.schedule = schedule == '' and '' or ' ' .. schedule
+    a.turned, a.changed = true, true
     return nil
   end
 

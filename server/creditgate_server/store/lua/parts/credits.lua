@@ -51,6 +51,9 @@ end
 
 -- Count what a hold draws now, or gives back (below 0) of what it drew in this cap period, against its member.
 local function count_member(a, hold, n)
+  if hold.member == '*' then
+    return
+  end
   if hold.cap ~= a.cap then
     if n <= 0 then
       return
@@ -59,7 +62,7 @@ local function count_member(a, hold, n)
   end
   n = math.max(n, -hold.drawn)
   hold.drawn = hold.drawn + n
-  if hold.member ~= '*' and n ~= 0 then
+  if n ~= 0 then
     local _, used = member_share(a, hold.member)
     a.share.used = math.max(0, used + n)
     a.share.member = hold.member

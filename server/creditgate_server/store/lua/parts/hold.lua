@@ -1,21 +1,26 @@
 -- Holds as they are kept, with their slices and operations.
 --   needs    account
 
-local HOLD = '^(%a) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+) (%d+) (%d+)/(%d+) (%S+) (%S+) (%S+) '
-  .. '((%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+))(.*)$'
+local HOLD = '^(.) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) '
+  .. '(([^ ]+) ([^ ]+) ([^ ]+) [^ ]+ [^ ]+ [^ ]+ ([^ ]+))(.*)$'
+local RARE = '^([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)$'
 
 -- The hold of this id, open or ended, or nil.
 local function find_hold(a, id)
   local found, was_open = a.found, true
   if not found then
-    found, was_open = redis.call('HGET', a.closed, a.id .. '/' .. id), false
+    found, was_open = redis.call('HGET', a.closed, closed_field(a.id, id)), false
     if not found then
       return nil
     end
   end
-  local state, amount, charged, refunded, overdrawn, overdrawn_back, late, authorized, lasts, ended, first, cap, drawn,
-    fingerprint, slices, operations, job, member, action, model, price, pinned = string.match(found, HOLD)
+  local state, amount, charged, authorized, lasts, ended, rare, fingerprint, slices, operations, job, member, action,
+    model, price, pinned = string.match(found, HOLD)
   local deadline = authorized + lasts
+  local refunded, overdrawn, overdrawn_back, late, first, cap, drawn = 0, 0, 0, '0', amount, '0', 0
+  if rare ~= '*' then
+    refunded, overdrawn, overdrawn_back, late, first, cap, drawn = string.match(rare, RARE)
+  end
   return {
     id = id, record = found, was_open = was_open, listed = deadline, state = state,
     amount = amount + 0, charged = charged + 0, refunded = refunded + 0,
@@ -32,11 +37,11 @@ local function slices_of(hold)
   if slices == nil then
     slices = {}
     for kind, amount, charged, returned, refunded, name in
-      string.gmatch(hold.slice_text, '(%a)/(%d+)/(%d+)/(%d+)/(%d+)/([^,]+)')
+      string.gmatch(hold.slice_text, '([^/,])/([^/]+)/([^/]*)/([^/]*)/([^/]*)/([^,]+)')
     do
       slices[#slices + 1] = {
-        kind = kind, amount = amount + 0, charged = charged + 0, returned = returned + 0, refunded = refunded + 0,
-        name = name,
+        kind = kind, amount = amount + 0, charged = tonumber(charged) or 0, returned = tonumber(returned) or 0,
+        refunded = tonumber(refunded) or 0, name = name,
       }
     end
     hold.slices = slices
@@ -50,16 +55,22 @@ local function save_hold(a, hold)
   if hold.slices then
     slices = ''
     for i, slice in ipairs(hold.slices) do
-      slices = slices .. (i == 1 and '' or ',') .. string.format('%s/%d/%d/%d/%d/%s', slice.kind, slice.amount,
-        slice.charged, slice.returned, slice.refunded, slice.name)
+      slices = slices .. (i == 1 and '' or ',') .. slice.kind .. '/' .. text(slice.amount) .. '/'
+        .. (slice.charged == 0 and '' or text(slice.charged)) .. '/'
+        .. (slice.returned == 0 and '' or text(slice.returned)) .. '/'
+        .. (slice.refunded == 0 and '' or text(slice.refunded)) .. '/' .. slice.name
     end
     if slices == '' then
       slices = '*'
     end
   end
-  hold.record = string.format('%s %d %d %d %d %d %s %d %d %d %d %s/%d %s %s %s %s%s', hold.state, hold.amount,
-    hold.charged, hold.refunded, hold.overdrawn, hold.overdrawn_back, hold.late, hold.authorized,
-    hold.deadline - hold.authorized, hold.ended, hold.first, hold.cap, hold.drawn, hold.fingerprint, slices,
-    hold.operations, hold.job, hold.pinned)
+  local rare = '*'
+  if hold.refunded > 0 or hold.overdrawn > 0 or hold.late ~= '0' or hold.first ~= hold.amount or hold.member ~= '*' then
+    rare = string.format('%d/%d/%d/%s/%d/%s/%d', hold.refunded, hold.overdrawn, hold.overdrawn_back, hold.late,
+      hold.first, hold.cap, hold.drawn)
+  end
+  hold.record = string.format('%s %d %d %d %d %d ', hold.state, hold.amount, hold.charged, hold.authorized,
+    hold.deadline - hold.authorized, hold.ended) .. rare .. ' ' .. hold.fingerprint .. ' ' .. slices .. ' '
+    .. hold.operations .. ' ' .. hold.job .. hold.pinned
   a.saved = hold
 end

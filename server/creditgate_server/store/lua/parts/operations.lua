@@ -19,8 +19,8 @@ local function find_operation(hold, id, verb, fingerprint)
   if at == nil then
     return nil
   end
-  local found, charged, shortfall, returned, late =
-    string.match(operations, '^,[^/]+/%a/([^/]+)/(%d+)/(%d+)/(%d+)/(%d)', at)
+  local found, charged, rest = string.match(operations, '^,[^/]+/%a/([^/]+)/(%d+)([^,]*)', at)
+  local shortfall, returned, late = string.match(rest == '' and '/0/0/0' or rest, '^/(%d+)/(%d+)/(%d)$')
   return { fingerprint = found, charged = charged, shortfall = shortfall, returned = returned, late = late }
 end
 
@@ -33,7 +33,9 @@ local function is_full(hold)
 end
 
 local function add_operation(hold, id, verb, fingerprint, charged, shortfall, returned, late)
-  local operation = string.format('%s/%s/%s/%d/%d/%d/%s', id == '' and '*' or id, verb, fingerprint, charged,
-    shortfall, returned, late)
+  local operation = (id == '' and '*' or id) .. '/' .. verb .. '/' .. fingerprint .. '/' .. text(charged)
+  if shortfall > 0 or returned > 0 or late ~= '0' then
+    operation = string.format('%s/%d/%d/%s', operation, shortfall, returned, late)
+  end
   hold.operations = hold.operations == '*' and operation or hold.operations .. ',' .. operation
 end

@@ -1,30 +1,30 @@
 -- Credits back out of a hold, and how it ends.
 --   needs    credits
 
+-- What the hold still has set aside.
+local function held_in(hold)
+  local held = 0
+  for _, slice in ipairs(slices_of(hold)) do
+    held = held + slice.amount - slice.charged - slice.returned
+  end
+  return held
+end
+
+-- The hold has ended: it is not open any more, and leaves the deadlines.
+local function end_hold(a, hold, state)
+  if hold.state == 'O' then
+    a.open = a.open - 1
+  end
+  hold.state = state
+  hold.ended = a.now - hold.authorized
+  if state ~= 'E' then
+    -- Nothing will be settled any more.
+    hold.pinned = ''
+  end
+end
+
 -- Made only when something comes back: a script makes its functions anew at every call.
 local function returns(a)
-  -- What the hold still has set aside.
-  local function held_in(hold)
-    local held = 0
-    for _, slice in ipairs(slices_of(hold)) do
-      held = held + slice.amount - slice.charged - slice.returned
-    end
-    return held
-  end
-
-  -- The hold has ended: it is not open any more, and leaves the deadlines.
-  local function end_hold(hold, state)
-    if hold.state == 'O' then
-      a.open = a.open - 1
-    end
-    hold.state = state
-    hold.ended = a.now - hold.authorized
-    if state ~= 'E' then
-      -- Nothing will be settled any more.
-      hold.pinned = ''
-    end
-  end
-
   -- Put credits of a period that is over into the newest row of its bucket that lives: in all as many as were spent
   -- there, so that what can be spent never passes the allowance.
   local function restore(name, n)
@@ -91,13 +91,13 @@ local function returns(a)
     local held = held_in(hold)
     give_back(hold, 'h', held, policy, life_ms)
     count_member(a, hold, -held)
-    end_hold(hold, 'E')
+    end_hold(a, hold, 'E')
     record(a, 'expire', hold)
     save_hold(a, hold)
     return held
   end
 
-  return { held_in = held_in, end_hold = end_hold, give_back = give_back, expire = expire }
+  return { give_back = give_back, expire = expire }
 end
 
 -- If the deadline has passed, the hold goes back now, before anything else is decided about it.

@@ -1,7 +1,7 @@
 -- Rows as they are kept.
 --   needs    base
 
-local ROW = '^(%a) (%a) (%d+) (%d+) (%d+) (%d+) (.+)$'
+local ROW = '^(.)(.) ([^ ]+) ([^ ]+) ([^ ]+) (.+)$'
 
 -- The row of this name, or nil if it is not kept. Figures are under the letters that moves use; what stands
 -- behind those of every day is read by `whole`.
@@ -12,8 +12,8 @@ local function row_of(a, name)
     if not record then
       return nil
     end
-    local kind, status, g, av, h, s, more = string.match(record, ROW)
-    row = { name = name, kind = kind, status = status, g = g + 0, a = av + 0, h = h + 0, s = s + 0, more = more }
+    local kind, status, av, h, s, more = string.match(record, ROW)
+    row = { name = name, kind = kind, status = status, a = av + 0, h = h + 0, s = s + 0, more = more }
     a.row[name] = row
   end
   return row
@@ -21,15 +21,33 @@ end
 
 local function whole(row)
   if row.more then
-    local e, v, ends, created, actions, models = string.match(row.more, '^(%d+) (%d+) (%d+) (%d+) (%S+) (%S+)$')
-    row.e, row.v, row.ends, row.created, row.actions, row.models = e + 0, v + 0, ends + 0, created + 0, actions, models
+    local ends, created, rest = string.match(row.more, '^([^ ]+) ([^ ]+)(.*)$')
+    local e, v, actions, models = string.match(rest, '^ ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+)$')
+    row.ends, row.created = tonumber(ends, 36), tonumber(created, 36)
+    row.e, row.v, row.actions, row.models = (e or 0) + 0, (v or 0) + 0, actions or '*', models or '*'
     row.more = nil
   end
   return row
 end
 
+-- A moment as it is kept.
+local function moment(ms)
+  local word = ''
+  repeat
+    local digit = ms % 36
+    word = string.sub('0123456789abcdefghijklmnopqrstuvwxyz', digit + 1, digit + 1) .. word
+    ms = (ms - digit) / 36
+  until ms == 0
+  return word
+end
+
 local function row_record(row)
   local more = row.more
-    or string.format('%d %d %d %d %s %s', row.e, row.v, row.ends, row.created, row.actions, row.models)
-  return string.format('%s %s %d %d %d %d %s', row.kind, row.status, row.g, row.a, row.h, row.s, more)
+  if more == nil then
+    more = moment(row.ends) .. ' ' .. moment(row.created)
+    if row.e > 0 or row.v > 0 or row.actions ~= '*' or row.models ~= '*' then
+      more = string.format('%s %d %d %s %s', more, row.e, row.v, row.actions, row.models)
+    end
+  end
+  return string.format('%s%s %d %d %d %s', row.kind, row.status, row.a, row.h, row.s, more)
 end
