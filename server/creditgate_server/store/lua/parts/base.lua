@@ -63,8 +63,8 @@ local function instant(clock, seen_ms)
   return now < seen_ms and seen_ms or now
 end
 
--- The field of a hold that ended. Names that are longer than 128 bits of their digest are kept as that.
+-- The field of a hold that ended. Names that are longer than their digest are kept as that; it has no slash.
 local function closed_field(account_id, hold_id)
   local name = account_id .. '/' .. hold_id
-  return #name > 32 and string.sub(redis.sha1hex(name), 1, 32) or name
+  return #name > 40 and redis.sha1hex(name) or name
 end
