@@ -3,9 +3,6 @@
 --
 -- Every verb reads and decides first; only `commit` writes, and from there on nothing can fail.
 
-local STATE = '^([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+)$'
-local PLAN = '^([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) (.) ([^ ]+ [^ ]+) ([^ ]+) ([^ ]+) ([^ ]+)(.*)$'
-
 -- The account as it stands now, with all that is due done; or nil and the reply that says why not.
 -- `ranks` is the catalog's order of kinds. `extra` is a field to fetch as well, if any.
 local function open_account(key, deadlines, ledger, closed, id, clock, ranks, turn, extra)
@@ -13,8 +10,10 @@ local function open_account(key, deadlines, ledger, closed, id, clock, ranks, tu
   if not got[1] then
     return nil, { 'account_not_found' }
   end
-  local seq, available, held, debt, open, seen, last = string.match(got[1], STATE)
-  local due, limits, turn_at, ranked, frozen, profile, version, plan, cap, schedule = string.match(got[2], PLAN)
+  local seq, available, held, debt, open, seen, last =
+    string.match(got[1], '^([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+)$')
+  local due, limits, turn_at, ranked, frozen, profile, version, plan, cap, schedule =
+    string.match(got[2], '^([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) (.) ([^ ]+ [^ ]+) ([^ ]+) ([^ ]+) ([^ ]+)(.*)$')
   if string.sub(last, 1, 1) == '-' then
     last = seen .. last
   end

@@ -16,7 +16,7 @@ local function find_credits(a, amount, action, model)
   end
   local chunk, fields, i = a.lists and a.lists.chunk('order') or a.order, nil, 1
   while chunk and got < amount do
-    for name in string.gmatch(chunk, '%S+') do
+    for name in string.gmatch(chunk, '[^ ]+') do
       if got >= amount then
         break
       end

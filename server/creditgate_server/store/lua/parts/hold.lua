@@ -1,10 +1,6 @@
 -- Holds as they are kept, with their slices and operations.
 --   needs    account
 
-local HOLD = '^(.) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) '
-  .. '(([^ ]+) ([^ ]+) ([^ ]+) [^ ]+ [^ ]+ [^ ]+ ([^ ]+))(.*)$'
-local RARE = '^([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)$'
-
 -- The hold of this id, open or ended, or nil.
 local function find_hold(a, id)
   local found, was_open = a.found, true
@@ -15,11 +11,13 @@ local function find_hold(a, id)
     end
   end
   local state, amount, charged, authorized, lasts, ended, rare, fingerprint, slices, operations, job, member, action,
-    model, price, pinned = string.match(found, HOLD)
+    model, price, pinned = string.match(found, '^(.) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) '
+      .. '([^ ]+) (([^ ]+) ([^ ]+) ([^ ]+) [^ ]+ [^ ]+ [^ ]+ ([^ ]+))(.*)$')
   local deadline = authorized + lasts
   local refunded, overdrawn, overdrawn_back, late, first, cap, drawn = 0, 0, 0, '0', amount, '0', 0
   if rare ~= '*' then
-    refunded, overdrawn, overdrawn_back, late, first, cap, drawn = string.match(rare, RARE)
+    refunded, overdrawn, overdrawn_back, late, first, cap, drawn =
+      string.match(rare, '^([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)$')
   end
   return {
     id = id, record = found, was_open = was_open, listed = deadline, state = state,
@@ -69,8 +67,9 @@ local function save_hold(a, hold)
     rare = string.format('%d/%d/%d/%s/%d/%s/%d', hold.refunded, hold.overdrawn, hold.overdrawn_back, hold.late,
       hold.first, hold.cap, hold.drawn)
   end
-  hold.record = string.format('%s %d %d %d %d %d ', hold.state, hold.amount, hold.charged, hold.authorized,
-    hold.deadline - hold.authorized, hold.ended) .. rare .. ' ' .. hold.fingerprint .. ' ' .. slices .. ' '
-    .. hold.operations .. ' ' .. hold.job .. hold.pinned
+  hold.record = hold.state
+    .. string.format(' %d %d %d %d %d ', hold.amount, hold.charged, hold.authorized, hold.deadline - hold.authorized,
+      hold.ended)
+    .. rare .. ' ' .. hold.fingerprint .. ' ' .. slices .. ' ' .. hold.operations .. ' ' .. hold.job .. hold.pinned
   a.saved = hold
 end

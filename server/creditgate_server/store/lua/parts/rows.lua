@@ -1,8 +1,6 @@
 -- Rows as they are kept.
 --   needs    base
 
-local ROW = '^(.)(.) ([^ ]+) ([^ ]+) ([^ ]+) (.+)$'
-
 -- The row of this name, or nil if it is not kept. Figures are under the letters that moves use; what stands
 -- behind those of every day is read by `whole`.
 local function row_of(a, name)
@@ -12,7 +10,7 @@ local function row_of(a, name)
     if not record then
       return nil
     end
-    local kind, status, av, h, s, more = string.match(record, ROW)
+    local kind, status, av, h, s, more = string.match(record, '^(.)(.) ([^ ]+) ([^ ]+) ([^ ]+) (.+)$')
     row = { name = name, kind = kind, status = status, a = av + 0, h = h + 0, s = s + 0, more = more }
     a.row[name] = row
   end
@@ -49,5 +47,5 @@ local function row_record(row)
       more = string.format('%s %d %d %s %s', more, row.e, row.v, row.actions, row.models)
     end
   end
-  return string.format('%s%s %d %d %d %s', row.kind, row.status, row.a, row.h, row.s, more)
+  return row.kind .. row.status .. string.format(' %d %d %d ', row.a, row.h, row.s) .. more
 end
