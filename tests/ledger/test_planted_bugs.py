@@ -6,7 +6,6 @@ notice. A text that is not there exactly once fails, so that no bug stays plante
 
 import contextlib
 import dataclasses
-import functools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
@@ -474,13 +473,6 @@ PLANTED_FOR_CASES: dict[str, tuple[Change, Case]] = {
     "what was restored is forgotten": (
         Change("parts/returns", "    put(a, 'r:' .. live.name, text(live.restored))\n", ""),
         test_subscriptions.test_credits_are_restored_as_far_as_the_new_period_was_spent,
-    ),
-    "names of holds that ended are cut short": (
-        Change("parts/base", "string.sub(redis.sha1hex(name), 1, 28)", "string.sub(name, 1, 28)"),
-        functools.partial(
-            test_replays.test_holds_that_ended_are_told_apart_however_long_their_ids_are,
-            letters=127,
-        ),
     ),
     "an account older than the plans never begins one": (
         Change(

@@ -202,24 +202,6 @@ async def test_settles_and_refunds_of_one_hold_share_their_operation_ids(ledger:
         await ledger.run(ledger.ask.settle("job", 4, operation_id="other"))
 
 
-@pytest.mark.parametrize("letters", [1, 6, 7, 8, 9, 127])
-async def test_holds_that_ended_are_told_apart_however_long_their_ids_are(
-    ledger: Bench, letters: int
-) -> None:
-    """With 8 letters the store keeps a digest of account and hold in place of both."""
-    await ledger.run(ledger.ask.grant("pack", 100))
-    ids = ["a" * letters + last for last in "bcd"]
-    for amount, hold_id in enumerate(ids, start=1):
-        await ledger.run(ledger.ask.authorize(hold_id, amount))
-        await ledger.run(ledger.ask.settle(hold_id))
-    for amount, hold_id in enumerate(ids, start=1):
-        assert (await ledger.run(ledger.ask.hold(hold_id))).charged == amount
-        assert (await ledger.run(ledger.ask.authorize(hold_id, amount))).replayed
-        assert (await ledger.run(ledger.ask.settle(hold_id))).charged == amount
-    await ledger.run(ledger.ask.refund(ids[1]))
-    assert [(await ledger.run(ledger.ask.hold(hold_id))).refunded for hold_id in ids] == [0, 2, 0]
-
-
 async def test_operation_ids_of_different_holds_do_not_meet(ledger: Bench) -> None:
     await ledger.run_all(
         ledger.ask.grant("pack", 10),

@@ -63,9 +63,8 @@ local function instant(clock, seen_ms)
   return now < seen_ms and seen_ms or now
 end
 
--- The field of a hold that ended: its name, or 112 bits of a digest of it where that is shorter. No two names have
--- the same by chance, and no name of a hold has that of a digest, since there is a slash in it.
+-- The field of a hold that ended. Names that are longer than 128 bits of their digest are kept as that.
 local function closed_field(account_id, hold_id)
   local name = account_id .. '/' .. hold_id
-  return #name > 28 and string.sub(redis.sha1hex(name), 1, 28) or name
+  return #name > 32 and string.sub(redis.sha1hex(name), 1, 32) or name
 end
