@@ -10,7 +10,7 @@ behind the authorizes that are too many; to count a message as one would be a wa
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -61,7 +61,7 @@ class _Session:
         self._operations = 0
         self._bytes = 0
         self._room = asyncio.Event()
-        self._ready: list[pb.SessionResult] = []
+        self._ready: list[pb.SessionResponse] = []
         self._writing = False
         self._left = False
 
@@ -90,41 +90,46 @@ class _Session:
                 await self._room.wait()
 
     def _begin(self, asked: Sequence[pb.SessionOperation], size: int) -> None:
-        let_in, refused = [], []
+        answer = pb.SessionResponse()
+        let_in, results = [], []
         for each in asked:
+            operation = each.operation
+            place = answer.results.add()
+            place.number = each.number
             try:
-                self._admission.enter(
-                    _METHODS.get(each.operation.WhichOneof("operation") or "", "")
-                )
+                self._admission.enter(_METHODS.get(operation.WhichOneof("operation") or "", ""))
             except Fault as fault:
-                refused.append(_refusal(each, fault))
+                place.result.fault.CopyFrom(faults.message(fault))
             else:
-                let_in.append(each)
+                let_in.append(operation)
+                results.append(place.result)
         self._operations += len(asked)
         self._bytes += size
-        task = asyncio.ensure_future(self._answer(let_in, refused, size))
+        task = asyncio.ensure_future(self._answer(let_in, results, answer, size))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
     async def _answer(
-        self, let_in: list[pb.SessionOperation], results: list[pb.SessionResult], size: int
+        self,
+        let_in: list[pb.Operation],
+        results: list[pb.Result],
+        answer: pb.SessionResponse,
+        size: int,
     ) -> None:
+        """Run what was let in; its results are places in `answer`."""
         if let_in:
             try:
-                found = [pb.SessionResult(number=each.number) for each in let_in]
-                await self._run(
-                    [each.operation for each in let_in], [each.result for each in found]
-                )
-                results += found
+                await self._run(let_in, results)
             except Exception:  # noqa: BLE001 - told as a defect; the session goes on
-                fault = defect("a defect in a message of Session")
-                results += [_refusal(each, fault) for each in let_in]
+                told = faults.message(defect("a defect in a message of Session"))
+                for result in results:
+                    result.fault.CopyFrom(told)
             finally:
                 # A caller that takes no answers keeps places from nobody.
                 for _ in let_in:
                     self._admission.leave()
         self._bytes -= size
-        self._ready += results
+        self._ready.append(answer)
         if self._left:
             self._ready.clear()
         elif not self._writing:
@@ -141,7 +146,7 @@ class _Session:
                 taken, self._ready = self._ready, []
                 for body in _messages(taken):
                     await self._stream.write(body)
-                self._operations -= len(taken)
+                self._operations -= sum(len(answer.results) for answer in taken)
                 self._room.set()
         except StreamClosed:
             self._left = True
@@ -169,16 +174,29 @@ def _operations(body: bytes) -> Sequence[pb.SessionOperation]:
     return asked
 
 
-def _refusal(asked: pb.SessionOperation, fault: Fault) -> pb.SessionResult:
-    return pb.SessionResult(number=asked.number, result=pb.Result(fault=faults.message(fault)))
+def _messages(answers: Iterable[pb.SessionResponse]) -> Iterator[bytes]:
+    """As few messages as their size allows.
+
+    The bytes of messages, one after another, are those of one message with the results of all.
+    """
+    joined: list[bytes] = []
+    size = 0
+    for answer in answers:
+        for body in _bodies(answer):
+            if joined and size + len(body) > EXECUTE_BYTES_MAX:
+                yield b"".join(joined)
+                joined, size = [], 0
+            joined.append(body)
+            size += len(body)
+    yield b"".join(joined)
 
 
-def _messages(results: list[pb.SessionResult]) -> Iterator[bytes]:
-    """As few messages as their size allows."""
-    body = pb.SessionResponse(results=results).SerializeToString()
-    if len(body) <= EXECUTE_BYTES_MAX or len(results) == 1:
+def _bodies(answer: pb.SessionResponse) -> Iterator[bytes]:
+    """An answer, halved until its parts are of a size that is allowed."""
+    body = answer.SerializeToString()
+    if len(body) <= EXECUTE_BYTES_MAX or len(answer.results) == 1:
         yield body
         return
-    half = len(results) // 2
-    yield from _messages(results[:half])
-    yield from _messages(results[half:])
+    half = len(answer.results) // 2
+    yield from _bodies(pb.SessionResponse(results=answer.results[:half]))
+    yield from _bodies(pb.SessionResponse(results=answer.results[half:]))
