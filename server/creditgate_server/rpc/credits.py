@@ -145,16 +145,13 @@ class Credits:
     def _authorize(self, request: pb.AuthorizeRequest) -> Step:
         catalog = self._catalogs.current
         job = checks.job(request.job, "job")
-        quoted = checks.optional_identifier(request.quoted_version, "quoted_version")
-        quoted_amount = checks.optional_amount(request, "quoted_amount")
-        if quoted and quoted_amount is None:
-            raise invalid("quoted_amount", "is missing: a quoted_version needs one")
-        if quoted_amount is not None and not quoted:
-            raise invalid("quoted_version", "is missing: a quoted_amount needs one")
-        # Whether the quote binds or not, so that a retry after its time is the same request.
+        terms = catalog.terms(job)
         max_amount = checks.optional_amount(request, "max_amount")
-        if quoted_amount is not None and (max_amount is None or quoted_amount < max_amount):
-            max_amount = quoted_amount
+        if request.quoted_version or request.HasField("quoted_amount"):
+            version, amount = _quote_of(request)
+            terms = _quoted_terms(terms, self._catalogs.quoted(version), job)
+            # Whether the quote binds or not, so that a retry after its time is the same request.
+            max_amount = amount if max_amount is None else min(amount, max_amount)
         command = c.Authorize(
             account_id=checks.identifier(request.account_id, "account_id"),
             hold_id=checks.identifier(request.hold_id, "hold_id"),
@@ -162,7 +159,7 @@ class Credits:
             ttl_ms=checks.optional_duration_ms(request, "ttl"),
             max_amount=max_amount,
             member_id=checks.optional_identifier(request.member_id, "member_id"),
-            terms=_quoted_terms(catalog, self._catalogs.quoted(quoted), job),
+            terms=terms,
             rules=catalog.rules,
         )
         return Step(command, partial(_write_placed, catalog, command))
@@ -329,9 +326,19 @@ def _judged(terms: c.Terms | None, found: r.Balance) -> tuple[r.Decision, int]:
     return r.Decision.APPROVED, 0
 
 
-def _quoted_terms(catalog: Catalog, quoted: Catalog | None, job: c.Job) -> c.Terms | None:
+def _quote_of(request: pb.AuthorizeRequest) -> tuple[str, int]:
+    """The version and the amount of the quote that a request names."""
+    version = checks.optional_identifier(request.quoted_version, "quoted_version")
+    amount = checks.optional_amount(request, "quoted_amount")
+    if amount is None:
+        raise invalid("quoted_amount", "is missing: a quoted_version needs one")
+    if not version:
+        raise invalid("quoted_version", "is missing: a quoted_amount needs one")
+    return version, amount
+
+
+def _quoted_terms(terms: c.Terms | None, quoted: Catalog | None, job: c.Job) -> c.Terms | None:
     """The price of the quote while it binds; all else is the catalog's in force."""
-    terms = catalog.terms(job)
     bound = None if quoted is None else quoted.terms(job)
     if bound is None or terms is None:
         return bound or terms

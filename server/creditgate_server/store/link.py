@@ -194,9 +194,11 @@ class Link:
         connection = self._connection
         if connection is None:
             return self._refused()
+        # The number as text: to pack it as a number takes four times as long.
+        count = str(len(keys))
         return connection.send(
             hiredis.pack_command(
-                ("EVALSHA", script.sha, len(keys), *keys, *args)  # type: ignore[arg-type]
+                ("EVALSHA", script.sha, count, *keys, *args)  # type: ignore[arg-type]
             ),
             script,
             keys[0] if keys else "",

@@ -108,7 +108,7 @@ def _read_pinned(record: str) -> tuple[Job, str, Price]:
 
 def read_totals(text: str) -> Totals:
     """Seq, available, held, debt and the time, as every reply about an account begins."""
-    return Totals(*map(int, text.split(" ")))
+    return Totals._make(map(int, text.split(" ")))
 
 
 def _row_name(name: str) -> tuple[str, int]:
