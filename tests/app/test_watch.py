@@ -1,5 +1,6 @@
 """A server keeps an eye on its store, on its holds and on its end."""
 
+import gc
 import os
 import re
 import signal
@@ -67,6 +68,17 @@ def test_a_store_that_becomes_unsafe_is_noticed_and_starts_nothing(
         found.run(configure(safe))
         until(lambda: health(found.channel) == SERVING, limit_s=5)
         account.hold(hold_id="another")
+
+
+def test_the_collector_of_the_process_is_as_before_when_a_server_has_ended(tmp_path: Path) -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(700, 10, 10)
+        with shop(tmp_path):
+            assert gc.get_threshold() == (10_000, 10, 10)
+        assert gc.get_threshold() == (700, 10, 10)
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_who_watches_health_is_told_of_changes_and_let_go_at_the_end(tmp_path: Path) -> None:

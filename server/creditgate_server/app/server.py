@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -36,6 +37,8 @@ CHECK_S = 10.0
 _PROCESS_CHECK_S = 0.5
 # So that callers who watch our health leave before we stop answering.
 _NOTICE_S = 0.2
+# More objects than the operations of a few Executes at the same time make.
+_COLLECT_AFTER = 10_000
 
 _log = logging.getLogger(__name__)
 
@@ -116,6 +119,7 @@ async def running(
         catalogs = among
     check_listen(settings.listen, insecure=settings.insecure_listen)
     async with contextlib.AsyncExitStack() as parts:
+        parts.enter_context(_unhurried_collector())
         store = parts.enter_context(opened_store(settings))
         try:
             ledger = await RedisLedger.open(
@@ -163,6 +167,21 @@ async def running(
             catalogs=catalogs,
             ledger=ledger,
         )
+
+
+@contextlib.contextmanager
+def _unhurried_collector() -> Iterator[None]:
+    """While the block runs: look for cycles of objects seldom, since only faults make some.
+
+    By default Python looks at what is under way after each 700 objects, which a few dozen
+    operations are.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
