@@ -316,14 +316,16 @@ def drained(folder: Path) -> tuple[set[int], set[int], int, list[pb.SessionRespo
 
             pouring = threading.Thread(target=pour)
             pouring.start()
-            responses.append(talk.read())
             closing = threading.Thread(target=server.close)
-            closing.start()
-            with refused(Reason.SHUTTING_DOWN):
-                responses += talk.rest()
-            over.set()
-            pouring.join()
-            closing.join()
+            try:
+                responses.append(talk.read())
+                closing.start()
+                with refused(Reason.SHUTTING_DOWN):
+                    responses += talk.rest()
+                closing.join()
+            finally:
+                over.set()
+                pouring.join()
     with shop(folder) as running:
         account = Account(running.channel, account.account_id)
         held = account.figures()[1]
