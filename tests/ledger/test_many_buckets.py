@@ -15,6 +15,7 @@ from creditgate_server.store.redis_ledger import RedisLedger
 from creditgate_server.store.verbs import VERBS
 from tests.ledger.bench import DAY_MS, Ask, Bench, Clock, terms
 from tests.ledger.planting import Verbs
+from tests.model import Model
 
 OTHER_RANKS = c.Rules(ranks="6543210")
 DAYS = 30
@@ -69,13 +70,13 @@ async def test_many_buckets_are_drawn_ended_and_shown_in_order(ledger: Bench, se
 
 
 @contextlib.asynccontextmanager
-async def alone(verbs: Verbs = VERBS) -> AsyncIterator[Bench]:
+async def alone(verbs: Verbs = VERBS, *, beside: Model | None = None) -> AsyncIterator[Bench]:
     """An account in a store of its own, which has one partition."""
     store = embedded.start(None)
     clock = Clock()
     ledger = await RedisLedger.open(store.url, clock=clock, partitions=1, verbs=verbs)
     try:
-        made = Bench(ledger, clock, account_id="alone")
+        made = Bench(ledger, clock, account_id="alone", beside=beside)
         await made.run(made.ask.put())
         yield made
     finally:

@@ -6,9 +6,9 @@ import pytest
 
 from creditgate_server.core.faults import Reason
 from creditgate_server.core.results import HoldState
-from creditgate_server.store import embedded
 from creditgate_server.store.redis_ledger import RedisLedger
-from tests.ledger.bench import DAY_MS, START_MS, VIDEO, Bench, Clock, refused
+from tests.ledger.bench import DAY_MS, START_MS, VIDEO, Bench, refused
+from tests.ledger.test_many_buckets import alone
 from tests.model import Model
 
 DIGEST = 40
@@ -18,18 +18,10 @@ DIGEST = 40
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     """An account in a store of its own: records go in the order of the whole ledger."""
-    clock = Clock()
-    store = embedded.start(None)
-    ledger = await RedisLedger.open(store.url, clock=clock)
-    try:
-        found = Bench(ledger, clock, account_id="account", beside=Model(START_MS))
-        await found.run(found.ask.put())
+    async with alone(beside=Model(START_MS)) as found:
         await found.run(found.ask.grant("pack", 1000))
         yield found
         await found.audit()
-    finally:
-        await ledger.close()
-        store.stop()
 
 
 def names(bench: Bench) -> list[str]:

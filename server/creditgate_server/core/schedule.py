@@ -1047,19 +1047,19 @@ def load(text: str) -> Schedule:
                 name, _, read = _PLAIN[letter]
                 said[name] = read(detail[1:])
             case "c":
-                at_ms = int(words[2], 36)
+                at_ms = _read_moment(words[2])
                 said["change"] = Change(plan=words[0], seats=int(words[1]), at_ms=at_ms)
             case "l":
                 allowances[words[0]] = int(words[1])
             case "r":
                 name, every, ordinal, number, ends, amount, given, *own = words
                 recurring[name] = Recurring(
-                    anchor_ms=int(own[0], 36) if own else said["anchor_ms"],
+                    anchor_ms=_read_moment(own[0]) if own else said["anchor_ms"],
                     zone="/".join(own[1:]) if own else said["anchor_zone"],
                     every=_EVERY[every],
                     ordinal=int(ordinal),
                     number=int(number or ordinal),
-                    ends_ms=int(ends, 36),
+                    ends_ms=_read_moment(ends),
                     amount=int(amount),
                     given=int(given or amount),
                 )

@@ -134,8 +134,7 @@ def _write_slice(into: resources_pb2.Slice, found: results.Slice) -> None:
     into.bucket_id = bucket_id
     into.kind = KINDS[kind]
     into.amount = amount
-    held = amount - charged - returned
-    if held:
+    if held := found.held:
         into.held = held
     if period:
         into.period = period
